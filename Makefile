@@ -1,0 +1,70 @@
+# Each target works alone on a machine with Python 3.11 or newer: it makes .venv when there is none,
+# and installs again only when pyproject.toml or constraints.txt changed.
+#   make demo     a real flow on this machine's own Python files (no server, no configuration)
+#   make test     the test suite           PYTEST_ARGS="-k chain -x" narrows it
+#   make check    everything that reads the code without running it
+#   make bench    ratios to the bare task manager, side by side
+#   make docs     checks that what the documentation links to is there
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.ONESHELL:
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+BIN := .venv/bin
+PINS := pyproject.toml constraints.txt tools/venv.sh
+SOURCES := src tests tools $(wildcard bench examples packages)
+PYTEST_ARGS ?=
+DEMO_ARGS ?=
+BENCH_ARGS ?=
+# Pyright comes whole from its wheel; this keeps it from asking for newer versions.
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+export PYTHONDONTWRITEBYTECODE :=
+
+.PHONY: help demo test check fix bench docs clean
+
+help:
+	@sed -n 's/^#   make/make/p' Makefile
+
+.venv/.installed-%: $(PINS)
+	@tools/venv.sh $*
+	touch $@
+
+demo: .venv/.installed-cli
+	@$(BIN)/mageflow demo $(DEMO_ARGS)
+
+test: .venv/.installed-dev
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: .venv/.installed-check
+	@failed=()
+	run() {
+		echo "== $$*"
+		"$$@" || failed+=("$$1")
+	}
+	run $(BIN)/ruff format --check $(SOURCES)
+	run $(BIN)/ruff check $(SOURCES)
+	run $(BIN)/pyright
+	run $(BIN)/lint-imports --no-cache
+	run $(BIN)/python tools/check_sizes.py
+	run $(BIN)/pylint --score=n src tests
+	run $(BIN)/vulture
+	if (( $${#failed[@]} )); then
+		echo "make check: failed: $${failed[*]##*/}"
+		exit 1
+	fi
+	echo "make check: all passed"
+
+fix: .venv/.installed-check
+	@$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+
+bench: .venv/.installed-dev
+	@$(BIN)/python -m bench $(BENCH_ARGS)
+
+docs: .venv/.installed-dev
+	@$(BIN)/python tools/check_docs.py
+
+clean:
+	@rm -rf .venv .pytest_cache .ruff_cache .hypothesis build dist

@@ -1,0 +1,77 @@
+"""MageFlow: flows on the task manager that you already run.
+
+Signatures with callbacks, chains, swarms; state in Redis or Valkey.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from mageflow import errors
+from mageflow.client import Mageflow
+from mageflow.config import AcceptParams, MageflowConfig, SwarmConfig, TTLConfig
+from mageflow.errors import MageflowError, NonRetryableError
+from mageflow.flow.message import ErrorValue, ReturnValue
+from mageflow.flow.status import Status
+from mageflow.registry import find_client
+from mageflow.signature import ChainSignature, FlowHandle, Signature, SwarmSignature, TaskSignature
+from mageflow.views import Progress
+
+__version__ = "0.1.0"
+
+
+async def asign(task: object = None, /, **options: Any) -> TaskSignature[Any, Any]:
+    """Create a task signature on the client of the running task, else the only one; see `Mageflow.asign`."""
+    return await find_client().asign(task, **options)
+
+
+async def achain(tasks: Iterable[object], name: str | None = None, **options: Any) -> ChainSignature[Any, Any]:
+    """Create a chain; see `Mageflow.achain`."""
+    return await find_client().achain(tasks, name, **options)
+
+
+async def aswarm(
+    tasks: Iterable[object] | None = None, task_name: str | None = None, **options: Any
+) -> SwarmSignature[Any, Any]:
+    """Create a swarm; see `Mageflow.aswarm`."""
+    return await find_client().aswarm(tasks, task_name, **options)
+
+
+async def load_signature(key: str) -> Signature[Any, Any] | None:
+    """Return the signature of a key, or `None`; see `Mageflow.load_signature`."""
+    return await find_client().load_signature(key)
+
+
+sign = asign
+chain = achain
+swarm = aswarm
+load_sign = load_signature
+
+__all__ = [
+    "AcceptParams",
+    "ChainSignature",
+    "ErrorValue",
+    "FlowHandle",
+    "Mageflow",
+    "MageflowConfig",
+    "MageflowError",
+    "NonRetryableError",
+    "Progress",
+    "ReturnValue",
+    "Signature",
+    "Status",
+    "SwarmConfig",
+    "SwarmSignature",
+    "TTLConfig",
+    "TaskSignature",
+    "achain",
+    "asign",
+    "aswarm",
+    "chain",
+    "errors",
+    "load_sign",
+    "load_signature",
+    "sign",
+    "swarm",
+]

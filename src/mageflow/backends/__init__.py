@@ -1,0 +1,1 @@
+"""Task managers that flows run on; each knows flow values and nothing else of ours."""

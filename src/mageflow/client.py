@@ -1,0 +1,459 @@
+"""The client: the facade over store, backend, dispatcher and runner."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from mageflow.backends.base import Address, TaskOptions
+from mageflow.backends.resolve import make_backend
+from mageflow.backends.server import DEFAULT_DIRECTORY, EmbeddedServer
+from mageflow.config import AcceptParams, MageflowConfig, SwarmConfig
+from mageflow.engine import Engine
+from mageflow.errors import ResultTimeoutError, SignatureNotFoundError, TaskNameError
+from mageflow.flow.ids import id_of, key_of
+from mageflow.flow.payload import Json
+from mageflow.flow.signature import Change
+from mageflow.flow.status import Kind, Status
+from mageflow.flow.task import TaskDefinition
+from mageflow.planner import Plan, Planner
+from mageflow.registry import add_client
+from mageflow.run.binding import Binding, bind, validated
+from mageflow.signature import ChainSignature, Signature, SwarmSignature, TaskSignature
+from mageflow.store.codec import Record
+from mageflow.store.keys import Keys
+from mageflow.store.link import RedisSource, connection_of
+from mageflow.store.store import Store
+
+F = TypeVar("F", bound=Callable[..., Any])
+_SIGNATURES: dict[Kind, type[Signature[Any, Any]]] = {
+    Kind.TASK: TaskSignature,
+    Kind.CHAIN: ChainSignature,
+    Kind.SWARM: SwarmSignature,
+}
+
+
+class Mageflow:
+    """Flows on a task manager, with state in Redis or Valkey.
+
+    Without arguments it runs on the embedded default: a Valkey server with its data in `.mageflow/` of the working directory
+    and a queue on it. Every attribute of the task manager's client is an attribute of this one.
+
+    Args:
+        redis_client: a `redis.asyncio.Redis`, a URL, or nothing: `REDIS_URL` of the environment, else the embedded server.
+        param_config: what task functions take.
+        config: all other settings.
+    """
+
+    def __init__(
+        self,
+        *,
+        redis_client: RedisSource | None = None,
+        param_config: AcceptParams | None = None,
+        config: MageflowConfig | None = None,
+    ) -> None:
+        config = config or MageflowConfig()
+        self.config = config if param_config is None else config.model_copy(update={"param_config": param_config})
+        self._source: RedisSource | None = redis_client or os.environ.get("REDIS_URL")
+        self._directory = Path(os.environ.get("MAGEFLOW_DIRECTORY", DEFAULT_DIRECTORY))
+        self._backend = make_backend(Keys(self.config.namespace).queue)
+        self._bindings: dict[str, Binding] = {}
+        self._definitions: dict[str, TaskDefinition] = {}
+        self._things: list[tuple[object, str]] = []
+        self._server: EmbeddedServer | None = None
+        self._engine: Engine | None = None
+        self._planner: Planner | None = None
+        self._opening = asyncio.Lock()
+        add_client(self)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._backend.manager, name)
+
+    def task(
+        self,
+        name: str | Callable[..., Any] | None = None,
+        *,
+        input_validator: type[BaseModel] | None = None,
+        retries: int = 0,
+        execution_timeout: timedelta | float | None = None,
+        **options: Any,
+    ) -> Any:
+        """Register a function as a task; returns the task object of the task manager.
+
+        Args:
+            name: in the namespace; the function's own by default.
+            input_validator: model of the message; the first parameter's annotation by default.
+            retries: further attempts after the first.
+            execution_timeout: seconds or timedelta.
+            options: options of the task manager.
+
+        Raises:
+            TaskNameError: the name is empty, taken or starts with `mf:`.
+        """
+
+        def decorate(function: Callable[..., Any]) -> Any:
+            given = name if isinstance(name, str) else function.__name__
+            task = TaskOptions(
+                function=function,
+                name=given,
+                input_validator=input_validator,
+                retries=retries,
+                execution_timeout=execution_timeout,
+                param_config=self.config.param_config,
+                options=options,
+            )
+            return self._register(task, given)
+
+        return decorate(name) if callable(name) else decorate
+
+    def _register(self, task: TaskOptions, name: str) -> Any:
+        if name in self._bindings:
+            raise TaskNameError(name, "another function is registered under it")
+        TaskDefinition(name=name)
+        binding = bind(name, task.function, task.input_validator, skip=self._backend.filled_parameters(task.function))
+        decorated, definition = self._backend.register(task)
+        definition = definition.described(injection=binding.injection, schema=binding.schema)
+        self._bindings[name] = binding
+        self._definitions[name] = definition
+        for thing in (decorated, task.function):
+            self._things.append((thing, name))
+            if self._planner is not None:
+                self._planner.remember(thing, name)
+        if self._engine is not None:
+            self._engine.register_soon(definition)
+        return decorated
+
+    async def startup(self) -> None:
+        """Open the client: reach Redis (starting the embedded server if it is needed), make its tasks known.
+
+        The first call of a verb does it too.
+
+        Raises:
+            StoreUnavailableError: Redis cannot be reached.
+            EmbeddedServerError: the embedded server cannot be started.
+        """
+        await self._open()
+
+    async def shutdown(self) -> None:
+        """Close the client; what runs in this process ends first."""
+        engine, self._engine, self._planner = self._engine, None, None
+        server, self._server = self._server, None
+        try:
+            if engine is not None:
+                await engine.close()
+        finally:
+            if server is not None:
+                await server.release()
+
+    @asynccontextmanager
+    async def worker(self, *, slots: int = 100) -> AsyncIterator[Mageflow]:
+        """Run tasks in this process while the context is open; its exit lets running tasks end.
+
+        Args:
+            slots: tasks that run at a time.
+
+        Raises:
+            StoreUnavailableError: Redis cannot be reached, or may evict records.
+        """
+        was_open = self._engine is not None
+        engine = await self._open()
+        try:
+            await engine.serve(slots)
+            yield self
+        finally:
+            if was_open and self._engine is engine:
+                await engine.stop_serving()
+            else:
+                await self.shutdown()
+
+    async def _open(self) -> Engine:
+        engine = self._engine
+        if engine is not None and engine.loop is asyncio.get_running_loop():
+            return engine
+        async with self._opening:
+            if self._engine is not None and self._engine.loop is not asyncio.get_running_loop():
+                self._engine, self._planner, self._server = None, None, None
+            if self._engine is None:
+                await self._connect()
+            assert self._engine is not None
+            return self._engine
+
+    async def _connect(self) -> None:
+        source = self._source
+        server = None
+        if source is None:
+            server = await EmbeddedServer.acquire(self._directory)
+            source = server.url
+        try:
+            connection_class, settings = connection_of(source)
+            self._backend.connect(Address(connection_class=connection_class, settings=settings))
+            engine = Engine(source, self.config, self._backend, self._bindings, self)
+            await engine.open(list(self._definitions.values()))
+        except BaseException:
+            if server is not None:
+                await server.release()
+            raise
+        self._server, self._engine = server, engine
+        self._planner = Planner(self.config, engine.catalog, self._bindings)
+        for thing, name in self._things:
+            self._planner.remember(thing, name)
+
+    async def planner(self) -> Planner:
+        """Return what turns descriptions into changes."""
+        await self._open()
+        assert self._planner is not None
+        return self._planner
+
+    @property
+    def engine_store(self) -> Store:
+        """The store of the open client."""
+        assert self._engine is not None
+        return self._engine.store
+
+    async def asign(
+        self,
+        task: object = None,
+        /,
+        *,
+        task_name: str | None = None,
+        task_identifiers: Mapping[str, Any] | None = None,
+        success_callbacks: object = None,
+        error_callbacks: object = None,
+        model_validators: type[BaseModel] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+        **bound: Any,
+    ) -> TaskSignature[Any, Any]:
+        """Create a task signature. One round trip.
+
+        Args:
+            task: a registered name, the task object or the function.
+            task_name: the name, instead of `task`.
+            task_identifiers: what you call it by.
+            success_callbacks: one or a list: signatures, keys, names, task objects, functions.
+            error_callbacks: likewise, started after the last failed attempt.
+            model_validators: model of the message instead of the task's own.
+            kwargs: bound arguments whose names are reserved here.
+            options: options of the task manager.
+            bound: bound arguments.
+
+        Raises:
+            ValueError: not exactly one of `task` and `task_name`.
+            UnrecognizedTaskError: nobody registered the name; names the closest.
+            InvalidMessageError, NotSerialisableError, PayloadTooLargeError: the arguments are wrong.
+        """
+        if (task is None) == (task_name is None):
+            msg = "exactly one of task and task_name names the task"
+            raise ValueError(msg)
+        plan = await (await self.planner()).task(
+            task if task is not None else task_name,
+            kwargs={**(kwargs or {}), **bound},
+            identifiers=task_identifiers,
+            success=success_callbacks,
+            failure=error_callbacks,
+            model=model_validators,
+            options=options,
+        )
+        return await self._created(plan, TaskSignature)
+
+    async def achain(
+        self,
+        tasks: Iterable[object],
+        name: str | None = None,
+        *,
+        success: object = None,
+        error: object = None,
+        success_callbacks: object = None,
+        error_callbacks: object = None,
+        **kwargs: Any,
+    ) -> ChainSignature[Any, Any]:
+        """Create a chain: each member gets the result of the one before it. One round trip for each 100 members.
+
+        Args:
+            tasks: two or more: signatures, keys, names, task objects, functions.
+            name: what you call it.
+            success: one callback or a list; `success_callbacks` is the same.
+            error: likewise; `error_callbacks` is the same.
+            kwargs: arguments for every member.
+
+        Raises:
+            ChainTooShortError: fewer than two members.
+            AlreadyInContainerError: a member has a container.
+            UnrecognizedTaskError: nobody registered a name.
+        """
+        plan = await (await self.planner()).chain(
+            tasks,
+            name=name,
+            kwargs=kwargs,
+            success=_joined(success, success_callbacks),
+            failure=_joined(error, error_callbacks),
+        )
+        return await self._created(plan, ChainSignature)
+
+    async def aswarm(
+        self,
+        tasks: Iterable[object] | None = None,
+        task_name: str | None = None,
+        *,
+        success_callbacks: object = None,
+        error_callbacks: object = None,
+        success: object = None,
+        error: object = None,
+        config: SwarmConfig | None = None,
+        is_swarm_closed: bool = False,
+        **kwargs: Any,
+    ) -> SwarmSignature[Any, Any]:
+        """Create a swarm: members run side by side, at most `config.max_concurrency` at any moment.
+
+        One round trip for each 100 members.
+
+        Args:
+            tasks: signatures, keys, names, task objects, functions; more can be added until it is closed.
+            task_name: what you call it.
+            success_callbacks: started with the list of results; `success` is the same.
+            error_callbacks: started when the failure budget is used up; `error` is the same.
+            config: concurrency, failure budget, size.
+            is_swarm_closed: take no more members.
+            kwargs: arguments for every member.
+
+        Raises:
+            TooManyTasksError: more members than `max_task_allowed`.
+            AlreadyInContainerError: a member has a container.
+            UnrecognizedTaskError: nobody registered a name.
+        """
+        plan = await (await self.planner()).swarm(
+            tasks or (),
+            name=task_name,
+            kwargs=kwargs,
+            success=_joined(success_callbacks, success),
+            failure=_joined(error_callbacks, error),
+            config=config or SwarmConfig(),
+            closed=is_swarm_closed,
+        )
+        swarm = await self._created(plan, SwarmSignature)
+        return swarm
+
+    sign, chain, swarm = asign, achain, aswarm
+
+    async def load_signature(self, key: str) -> Signature[Any, Any] | None:
+        """Return the signature of a key, or `None`. One round trip, for a swarm two more for each 100 members.
+
+        Raises:
+            BrokenRecordError: its record cannot be read.
+        """
+        engine = await self._open()
+        try:
+            [record] = await engine.store.read([id_of(self.config.namespace, key)])
+        except SignatureNotFoundError:
+            return None
+        if record is None:
+            return None
+        signature = self.signature(record)
+        if isinstance(signature, SwarmSignature):
+            await signature.arefresh()
+        return signature
+
+    load_sign = load_signature
+
+    async def _created(self, plan: Plan, kind: type[S]) -> S:
+        await self.commit(plan.changes)
+        return kind(self, _record_of(plan), plan.members)
+
+    async def commit(self, changes: Sequence[Change]) -> None:
+        """Write changes in one step and submit what they make ready."""
+        engine = await self._open()
+        answer = await engine.store.commit(changes)
+        await engine.dispatch(answer.ready)
+
+    async def read(self, identifier: str) -> Record:
+        """Return a record.
+
+        Raises:
+            SignatureNotFoundError: there is none.
+        """
+        engine = await self._open()
+        [record] = await engine.store.read([identifier])
+        if record is None:
+            raise SignatureNotFoundError(key_of(self.config.namespace, identifier))
+        return record
+
+    async def wait(self, identifier: str, seconds: float | None) -> Record | None:
+        """Return the record once the signature has ended.
+
+        Raises:
+            ResultTimeoutError: not within `seconds`.
+        """
+        engine = await self._open()
+        try:
+            return await asyncio.wait_for(engine.waiter.wait(identifier), seconds)
+        except TimeoutError as error:
+            raise ResultTimeoutError(key_of(self.config.namespace, identifier), seconds or 0.0) from error
+
+    async def result_of(self, identifier: str) -> bytes:
+        """Return the result of a done signature as JSON."""
+        return await (await self._open()).results.result(identifier)
+
+    async def error_of(self, identifier: str) -> Json:
+        """Return the error of a failed signature."""
+        return await (await self._open()).results.error(identifier)
+
+    async def failed_key_of(self, identifier: str) -> str:
+        """Return the key of the signature whose error a failed one has."""
+        return await (await self._open()).results.failed_key(identifier)
+
+    async def check_kwargs(self, name: str, kwargs: Mapping[str, Any]) -> None:
+        """Refuse bound arguments of a wrong type."""
+        (await self.planner()).check_kwargs(name, kwargs)
+
+    async def check_first_message(self, record: Record, message: Json) -> None:
+        """Refuse the message of a task that is started directly, where its model is known here.
+
+        Raises:
+            InvalidMessageError: names the fields.
+        """
+        binding = self._bindings.get(record.body.name or "")
+        if binding is not None and binding.model is not None:
+            validated(binding.model, message, binding.name)
+
+    def signature(self, record: Record) -> Signature[Any, Any]:
+        """Return the signature object of a record."""
+        return _SIGNATURES[record.kind](self, record)
+
+
+S = TypeVar("S", bound=Signature[Any, Any])
+
+
+def _joined(*given: object) -> list[object]:
+    """Return the callbacks of both spellings as one list."""
+    joined: list[object] = []
+    for item in given:
+        if isinstance(item, (list, tuple)):
+            joined.extend(item)  # pyright: ignore[reportUnknownArgumentType] - whatever users give
+        elif item is not None:
+            joined.append(item)
+    return joined
+
+
+def _record_of(plan: Plan) -> Record:
+    """Return the record of what was just created, without reading it."""
+    fields = {name: str(value) for name, value in plan.settings.items()}
+    fields |= {"k": plan.kind.letter, "st": "p", "t0": str(int(time.time() * 1000))}
+    return Record(
+        id=plan.id,
+        kind=plan.kind,
+        status=Status.PENDING,
+        fields=fields,
+        body=plan.body,
+        success=plan.success,
+        failure=plan.failure,
+    )

@@ -1,0 +1,99 @@
+"""Settings of a client: frozen, checked once."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from enum import Enum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+
+
+class AcceptParams(Enum):
+    """What a task function takes: the message alone, or the manager's context too."""
+
+    JUST_MESSAGE = "just_message"
+    NO_CTX = "no_ctx"
+    CTX_ONLY = "ctx_only"
+    ALL = "all"
+
+
+def _to_seconds(value: object) -> object:
+    return value.total_seconds() if isinstance(value, timedelta) else value
+
+
+Seconds = Annotated[float, BeforeValidator(_to_seconds), Field(gt=0)]
+"""A positive number of seconds; a `timedelta` is taken too."""
+
+
+class TTLConfig(BaseModel):
+    """How long records are kept; seconds or `timedelta`.
+
+    Args:
+        active_ttl: a flow that was never started, and an open swarm in which nothing happens (24 h).
+        done_ttl: a finished flow (5 minutes).
+        task: overrides for flows whose root is a task; `chain` and `swarm` likewise.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    active_ttl: Seconds = 86_400.0
+    done_ttl: Seconds = 300.0
+    task: TTLConfig | None = None
+    chain: TTLConfig | None = None
+    swarm: TTLConfig | None = None
+
+    def of_kind(self, kind: str) -> TTLConfig:
+        """Return the lifetimes of flows whose root is of this kind (`task`, `chain`, `swarm`)."""
+        return {"task": self.task, "chain": self.chain, "swarm": self.swarm}.get(kind) or self
+
+
+class MageflowConfig(BaseModel):
+    """Settings of a client.
+
+    Args:
+        namespace: flows of different namespaces know nothing of each other; letters, digits, `_`, `-`, `.`.
+        ttl: lifetimes.
+        param_config: what task functions take unless their decorator says otherwise.
+        inline_limit: bytes; larger results travel by reference.
+        payload_limit: bytes; larger messages and results are refused.
+        crash_limit: so often a run may lose its worker before the task fails with `WorkerLostError`.
+        allow_eviction: start on a Redis that may evict keys (flows can vanish there).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    namespace: str = "default"
+    ttl: TTLConfig = TTLConfig()
+    param_config: AcceptParams = AcceptParams.NO_CTX
+    inline_limit: int = Field(default=256 * 1024, gt=0)
+    payload_limit: int = Field(default=4 * 1024 * 1024, gt=0)
+    crash_limit: int = Field(default=5, ge=0)
+    allow_eviction: bool = False
+
+    @field_validator("namespace")
+    @classmethod
+    def _check_namespace(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", value):
+            msg = "1 to 64 letters, digits, '_', '-' or '.'"
+            raise ValueError(msg)
+        return value
+
+
+class SwarmConfig(BaseModel):
+    """How a swarm runs its members.
+
+    Args:
+        max_concurrency: so many members run at any moment, over all workers together; `None`: unbounded.
+        stop_after_n_failures: at the n-th failed member the swarm fails; `None`: never.
+        max_task_allowed: so many members it may have.
+        on_stop: what happens to running members when it fails: `finish` or `interrupt`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_concurrency: int | None = Field(default=30, ge=1)
+    stop_after_n_failures: int | None = Field(default=None, ge=1)
+    max_task_allowed: int | None = Field(default=None, ge=1)
+    on_stop: Literal["finish", "interrupt"] = "finish"

@@ -1,0 +1,1 @@
+"""Dispatch: rows of the outbox become runs of the task manager."""

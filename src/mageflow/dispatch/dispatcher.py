@@ -1,0 +1,92 @@
+"""From rows of the outbox to runs of the task manager."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from mageflow.backends.base import Backend, Submission, Verdict
+from mageflow.dispatch.composer import Composer
+from mageflow.errors import MageflowError, StoreUnavailableError, SubmitRefusedError
+from mageflow.flow.command import Dispatch, Ready
+from mageflow.flow.event import error_values
+from mageflow.flow.ids import key_of
+from mageflow.flow.payload import dump
+from mageflow.store.store import Store
+
+logger = logging.getLogger("mageflow.dispatch")
+
+
+class Dispatcher:
+    """Submits what transitions made ready. What it does not get to stands in the outbox, for any sweeper."""
+
+    def __init__(self, store: Store, backend: Backend, composer: Composer) -> None:
+        self._store = store
+        self._backend = backend
+        self._composer = composer
+        self._background: set[asyncio.Task[None]] = set()
+
+    async def dispatch(self, ready: Ready) -> None:
+        """Submit the rows and work off the continue rows, with all that they make ready.
+
+        One round trip to the task manager for each bulk, and one to Redis for each part of a continue row.
+        """
+        todo = [ready]
+        while todo:
+            current = todo.pop()
+            await self._submit(current)
+            for row in current.continues:
+                if not row.startswith("!a:"):
+                    todo.append((await self._store.continue_(row)).ready)
+
+    async def idle(self) -> None:
+        """Wait until everything that rides along in the background is through."""
+        while self._background:
+            await asyncio.gather(*self._background, return_exceptions=True)
+
+    async def _submit(self, ready: Ready) -> None:
+        dispatches: list[Dispatch] = []
+        for row in ready.rows:
+            try:
+                dispatches.append(await self._composer.compose(row, ready.nodes))
+            except StoreUnavailableError:
+                raise
+            except MageflowError as error:
+                await self._refuse(row.id, row.dispatch, "", error)
+        bulk = self._backend.capabilities.bulk
+        for start in range(0, len(dispatches), bulk):
+            batch = dispatches[start : start + bulk]
+            await self._record(batch, await self._backend.submit(batch))
+
+    async def _record(self, batch: Sequence[Dispatch], submissions: Sequence[Submission]) -> None:
+        offered: list[tuple[str, int]] = []
+        for dispatch, submission in zip(batch, submissions, strict=True):
+            if submission.verdict is Verdict.ACCEPTED:
+                offered.append((dispatch.id, dispatch.dispatch))
+            elif submission.verdict is Verdict.REFUSED:
+                error = SubmitRefusedError(dispatch.task.name, submission.reason)
+                await self._refuse(dispatch.id, dispatch.dispatch, dispatch.task.name, error)
+            else:
+                logger.warning("signature %s was not submitted, a sweeper will: %s", dispatch.id, submission.reason)
+        if offered:
+            self._in_background(offered)
+
+    def _in_background(self, offered: Sequence[tuple[str, int]]) -> None:
+        """Note the offers on a pipeline that is under way anyway: nothing waits for them."""
+        task = asyncio.create_task(self._note(offered), name="mageflow-offered")
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _note(self, offered: Sequence[tuple[str, int]]) -> None:
+        try:
+            await self._store.offered(offered, self._backend.capabilities.start_timeout)
+        except StoreUnavailableError as error:
+            logger.warning("%d offers were not noted, they may be repeated: %s", len(offered), error)
+
+    async def _refuse(self, identifier: str, number: int, task_name: str, error: MageflowError) -> None:
+        key = key_of(self._store.config.namespace, identifier)
+        logger.error("signature %s cannot be dispatched: %s", key, error)
+        values = dump(error_values(error, task_name, key), key, self._store.config.payload_limit)
+        answer = await self._store.refused(identifier, number, values)
+        await self.dispatch(answer.ready)

@@ -1,0 +1,168 @@
+"""Wires the parts of one client together, for one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Mapping
+
+import redis.asyncio
+from redis.exceptions import RedisError
+
+from mageflow.backends.base import Backend
+from mageflow.config import MageflowConfig
+from mageflow.dispatch.catalog import Catalog
+from mageflow.dispatch.composer import Composer
+from mageflow.dispatch.dispatcher import Dispatcher
+from mageflow.dispatch.sweeper import Sweeper
+from mageflow.flow.command import Ready
+from mageflow.flow.ids import new_id
+from mageflow.flow.task import TaskDefinition
+from mageflow.run.beat import Beat
+from mageflow.run.binding import Binding
+from mageflow.run.runner import Runner
+from mageflow.store.codec import Record
+from mageflow.store.link import RedisSource, open_pool
+from mageflow.store.results import Results
+from mageflow.store.store import Store
+
+_FIRST_LOOK = 0.02
+_LONGEST_LOOK = 1.0
+
+
+class Engine:
+    """Everything that an open client holds; made by `startup`, gone with `shutdown`."""
+
+    def __init__(
+        self,
+        source: RedisSource,
+        config: MageflowConfig,
+        backend: Backend,
+        bindings: Mapping[str, Binding],
+        client: object,
+    ) -> None:
+        self.source = source
+        self.backend = backend
+        self.loop = asyncio.get_running_loop()
+        self.store = Store(source, config)
+        self.results = Results(self.store)
+        self.catalog = Catalog(self.store)
+        composer = Composer(self.store, self.results, self.catalog)
+        self.dispatcher = Dispatcher(self.store, backend, composer)
+        self.worker = f"{socket.gethostname()}:{os.getpid()}:{new_id()[-6:]}"
+        self.runner = Runner(self.store, self.results, self.dispatcher, bindings, client, self.worker)
+        self.waiter = Waiter(self.store, source)
+        self._sweeping: asyncio.Task[None] | None = None
+        self._registering: list[asyncio.Task[None]] = []
+
+    async def open(self, definitions: list[TaskDefinition]) -> None:
+        """Reach Redis, make the tasks known, connect the task manager."""
+        await self.store.connect()
+        for definition in definitions:
+            self.catalog.add(definition)
+        await self.store.register(definitions)
+        self.backend.attach(self.runner.begin)
+        await self.backend.open()
+
+    async def serve(self, slots: int) -> None:
+        """Begin to run tasks, `slots` at a time: the lease, the sweeper, then the deliveries."""
+        await self.store.check_eviction()
+        keys = self.store.keys
+        self.runner.serve(lambda on_stop: Beat(self.source, keys, self.worker, on_stop))
+        sweeper = Sweeper(self.store, self.backend, self.dispatcher)
+        self._sweeping = asyncio.create_task(sweeper.run(), name="mageflow-sweeper")
+        await self.backend.open(serve=slots)
+
+    def register_soon(self, definition: TaskDefinition) -> None:
+        """Make a task known that was declared while the client is open."""
+        self.catalog.add(definition)
+        self._registering.append(asyncio.create_task(self.store.register([definition]), name="mageflow-register"))
+
+    async def stop_serving(self) -> None:
+        """Take no more deliveries and let running tasks end; the client stays open."""
+        try:
+            await self.backend.close()
+        finally:
+            if self._sweeping is not None:
+                self._sweeping.cancel()
+                await asyncio.gather(self._sweeping, return_exceptions=True)
+                self._sweeping = None
+            await self.dispatcher.idle()
+            await self.runner.close()
+
+    async def close(self) -> None:
+        """Let running tasks end, then give everything back."""
+        try:
+            await self.stop_serving()
+        finally:
+            await asyncio.gather(*self._registering, return_exceptions=True)
+            await self.waiter.close()
+            await self.store.close()
+
+    async def dispatch(self, ready: Ready) -> None:
+        """Submit what a change made ready."""
+        await self.dispatcher.dispatch(ready)
+
+
+class Waiter:
+    """Waits for signatures to end: woken by Redis, with a look now and then in case the wake-up was lost."""
+
+    def __init__(self, store: Store, source: RedisSource) -> None:
+        self._store = store
+        self._source = source
+        self._waiting: dict[str, set[asyncio.Event]] = {}
+        self._listener: asyncio.Task[None] | None = None
+        self._client: redis.asyncio.Redis | None = None
+
+    async def wait(self, identifier: str) -> Record | None:
+        """Return the record once the signature has ended; `None` if there is none."""
+        [record] = await self._store.read([identifier])
+        if record is None or record.status.ended:
+            return record
+        woken = asyncio.Event()
+        self._waiting.setdefault(identifier, set()).add(woken)
+        if self._listener is None or self._listener.done():
+            self._listener = asyncio.create_task(self._listen(), name="mageflow-waiter")
+        try:
+            return await self._look(identifier, woken)
+        finally:
+            self._waiting[identifier].discard(woken)
+            if not self._waiting[identifier]:
+                del self._waiting[identifier]
+
+    async def _look(self, identifier: str, woken: asyncio.Event) -> Record | None:
+        pause = _FIRST_LOOK
+        while True:
+            [record] = await self._store.read([identifier])
+            if record is None or record.status.ended:
+                return record
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(woken.wait(), pause)
+            woken.clear()
+            pause = min(pause * 2, _LONGEST_LOOK)
+
+    async def _listen(self) -> None:
+        self._client = open_pool(self._source)
+        while True:
+            with contextlib.suppress(RedisError, OSError):
+                async with self._client.pubsub() as channel:
+                    await channel.subscribe(self._store.keys.ended)
+                    async for item in channel.listen():
+                        self._wake(item)
+            await asyncio.sleep(_LONGEST_LOOK)
+
+    def _wake(self, item: Mapping[str, object]) -> None:
+        data = item["data"]
+        if item["type"] == "message" and isinstance(data, bytes):
+            for woken in self._waiting.get(data.decode(), ()):
+                woken.set()
+
+    async def close(self) -> None:
+        """Stop listening."""
+        if self._listener is not None:
+            self._listener.cancel()
+            await asyncio.gather(self._listener, return_exceptions=True)
+        if self._client is not None:
+            await self._client.aclose()

@@ -1,0 +1,288 @@
+"""Every error that MageFlow raises.
+
+    MageflowError
+    ├── DefinitionError                 what was described cannot be a flow
+    │   ├── UnrecognizedTaskError       a task name that nobody registered
+    │   ├── ChainTooShortError          (ValueError) a chain of fewer than two
+    │   ├── AlreadyInContainerError     a member that already has a container
+    │   ├── CycleError                  a container inside itself
+    │   ├── TooDeepError                nesting beyond 64
+    │   ├── AmbiguousClientError        module functions with no client, or several
+    │   └── TaskNameError               (ValueError) a name that a task cannot have
+    ├── PayloadError                    arguments, messages and results
+    │   ├── InvalidMessageError         (ValueError) does not fit the task's model
+    │   ├── NotSerialisableError        (ValueError) is not JSON
+    │   └── PayloadTooLargeError        above `payload_limit`
+    ├── SwarmError                      adding to a swarm that cannot take it
+    │   ├── SwarmIsClosedError
+    │   ├── SwarmIsCanceledError
+    │   ├── TooManyTasksError
+    │   └── TaskAndMsgsDontMatchForSwarmError   (ValueError)
+    ├── MoveError                       a transition that the state does not allow
+    │   ├── AlreadyStartedError
+    │   └── IllegalMoveError
+    ├── OutcomeError                    how a flow ended, or did not yet
+    │   ├── FlowFailedError
+    │   ├── FlowCanceledError
+    │   └── ResultTimeoutError          (TimeoutError)
+    ├── OutsideTransactionError         `kwargs[k] = v` outside a transaction
+    ├── SignatureNotFoundError          (KeyError) an unknown or expired key
+    ├── BrokenRecordError               a record in Redis that cannot be read
+    ├── StoreUnavailableError           Redis cannot be reached or refuses to serve
+    ├── EmbeddedServerError             the embedded Valkey cannot be started
+    ├── SubmitRefusedError              the task manager refused a task for good
+    └── NonRetryableError               raised by user code: no further attempt
+
+Outcomes that no caller raises are recorded by name in the error of a signature: `SwarmAbandonedError`, `WorkerLostError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class MageflowError(Exception):
+    """The root of every error of this library."""
+
+
+class DefinitionError(MageflowError):
+    """What was described cannot be a flow; nothing was stored."""
+
+
+class UnrecognizedTaskError(DefinitionError):
+    """No process of the namespace registered a task of this name; check the spelling or start its worker once."""
+
+    def __init__(self, name: str, namespace: str, closest: Sequence[str] = ()) -> None:
+        self.name = name
+        self.closest = tuple(closest)
+        hint = f"; did you mean {', '.join(map(repr, closest))}?" if closest else ""
+        super().__init__(f"no task {name!r} is registered in namespace {namespace!r}{hint}")
+
+
+class TaskNameError(DefinitionError, ValueError):
+    """A task name that is empty, taken by another function, or starts with `mf:`."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        self.name = name
+        super().__init__(f"task name {name!r}: {reason}")
+
+
+class ChainTooShortError(DefinitionError, ValueError):
+    """A chain needs at least two members; run a single task as it is."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        super().__init__(f"a chain needs at least two members, got {count}")
+
+
+class AlreadyInContainerError(DefinitionError):
+    """A signature has one container; make another with `aduplicate()`."""
+
+    def __init__(self, key: str, container: str | None = None) -> None:
+        self.key = key
+        self.container = container
+        where = f" {container}" if container else ""
+        super().__init__(f"{key} already is a member of container{where}; use a copy: await signature.aduplicate()")
+
+
+class CycleError(DefinitionError):
+    """A container would contain itself."""
+
+    def __init__(self, key: str, container: str) -> None:
+        self.key = key
+        self.container = container
+        super().__init__(f"{key} contains {container}, so it cannot become a member of it")
+
+
+class TooDeepError(DefinitionError):
+    """Containers and callbacks nest to depth 64."""
+
+    def __init__(self, key: str, limit: int) -> None:
+        self.key = key
+        super().__init__(f"{key} would nest deeper than {limit} levels")
+
+
+class AmbiguousClientError(DefinitionError):
+    """A module function cannot tell which client is meant; call the method of the client."""
+
+    def __init__(self, namespaces: Sequence[str]) -> None:
+        self.namespaces = tuple(namespaces)
+        if namespaces:
+            text = f"several clients exist (namespaces {', '.join(namespaces)}): call the client's own method"
+        else:
+            text = "no client exists: create one with mageflow.Mageflow(...)"
+        super().__init__(text)
+
+
+class PayloadError(MageflowError):
+    """Arguments, a message or a result that cannot travel; nothing was stored."""
+
+
+class InvalidMessageError(PayloadError, ValueError):
+    """A message or bound argument that does not fit the model of the task."""
+
+    def __init__(self, task_name: str, problems: Sequence[tuple[str, str]]) -> None:
+        self.task_name = task_name
+        self.problems = tuple(problems)
+        text = "; ".join(f"field {field!r}: {message}" for field, message in problems)
+        super().__init__(f"message of task {task_name!r} is invalid: {text}")
+
+
+class NotSerialisableError(PayloadError, ValueError):
+    """A value that JSON cannot hold."""
+
+    def __init__(self, where: str, reason: str) -> None:
+        self.where = where
+        super().__init__(f"{where} is not JSON-serialisable: {reason}")
+
+
+class PayloadTooLargeError(PayloadError):
+    """A single message or result above `payload_limit`; store the data elsewhere and pass a reference."""
+
+    def __init__(self, where: str, size: int, limit: int) -> None:
+        self.where = where
+        self.size = size
+        self.limit = limit
+        super().__init__(f"{where} has {size} bytes, above the limit of {limit} bytes")
+
+
+class SwarmError(MageflowError):
+    """A swarm that cannot take what was added; nothing of the batch was added."""
+
+    def __init__(self, key: str, reason: str) -> None:
+        self.key = key
+        super().__init__(f"swarm {key} {reason}")
+
+
+class SwarmIsClosedError(SwarmError):
+    """The swarm is closed, done or failed."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key, "is closed: no more members can be added")
+
+
+class SwarmIsCanceledError(SwarmError):
+    """The swarm was canceled."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key, "is canceled: no more members can be added")
+
+
+class TooManyTasksError(SwarmError):
+    """The batch would exceed `max_task_allowed`."""
+
+    def __init__(self, key: str, limit: int) -> None:
+        self.limit = limit
+        super().__init__(key, f"may have {limit} members (max_task_allowed)")
+
+
+class TaskAndMsgsDontMatchForSwarmError(SwarmError, ValueError):
+    """`aio_run_tasks_in_swarm` needs one message for each task."""
+
+    def __init__(self, key: str, tasks: int, messages: int) -> None:
+        super().__init__(key, f"got {tasks} tasks and {messages} messages")
+
+
+class MoveError(MageflowError):
+    """The state of a signature does not allow this move; nothing changed."""
+
+
+class AlreadyStartedError(MoveError):
+    """A signature runs once; run a copy: `aduplicate()`."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        super().__init__(f"{key} was started before; run a copy: await signature.aduplicate()")
+
+
+class IllegalMoveError(MoveError):
+    """A move that the kind or the status of a signature refuses."""
+
+    def __init__(self, key: str, move: str, reason: str) -> None:
+        self.key = key
+        self.move = move
+        super().__init__(f"cannot {move} {key}: {reason}")
+
+
+class OutcomeError(MageflowError):
+    """A flow that did not deliver a result."""
+
+
+class FlowFailedError(OutcomeError):
+    """The flow failed; carries the original error."""
+
+    def __init__(self, key: str, type: str, message: str, traceback: str = "", failed_key: str | None = None) -> None:  # noqa: A002 - the public names of the original error
+        self.key = key
+        self.type = type
+        self.message = message
+        self.traceback = traceback
+        self.failed_key = failed_key or key
+        super().__init__(f"{key} failed with {type}: {message}")
+
+
+class FlowCanceledError(OutcomeError):
+    """The flow was canceled."""
+
+    def __init__(self, key: str, reason: str = "canceled") -> None:
+        self.key = key
+        self.reason = reason
+        super().__init__(f"{key} was canceled ({reason})")
+
+
+class ResultTimeoutError(OutcomeError, TimeoutError):
+    """The result did not come in time; the flow goes on."""
+
+    def __init__(self, key: str, seconds: float) -> None:
+        self.key = key
+        super().__init__(f"{key} had no result within {seconds:g} s; it goes on")
+
+
+class OutsideTransactionError(MageflowError):
+    """`kwargs[k] = v` and `kwargs.update(...)` need a transaction; use `await kwargs.aupdate(...)`."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        super().__init__(f"the arguments of {key} change only by: await signature.kwargs.aupdate(...)")
+
+
+class SignatureNotFoundError(MageflowError, KeyError):
+    """No signature has this key: it is wrong, was removed, or its lifetime is over."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        super().__init__(key)
+
+    def __str__(self) -> str:
+        return f"no signature {self.key!r}: the key is wrong, or its lifetime is over"
+
+
+class BrokenRecordError(MageflowError):
+    """A record in Redis that cannot be read; see the key it names."""
+
+    def __init__(self, key: str, reason: str) -> None:
+        self.key = key
+        super().__init__(f"record {key} is broken: {reason}")
+
+
+class StoreUnavailableError(MageflowError):
+    """Redis cannot be reached, or is not fit to hold flows."""
+
+    def __init__(self, address: str, reason: str) -> None:
+        self.address = address
+        super().__init__(f"Redis at {address}: {reason}")
+
+
+class EmbeddedServerError(MageflowError):
+    """The embedded server cannot be started; give a Redis URL instead: `Mageflow(redis_client="redis://...")`."""
+
+
+class SubmitRefusedError(MageflowError):
+    """The task manager refused a task for good."""
+
+    def __init__(self, task_name: str, reason: str) -> None:
+        self.task_name = task_name
+        super().__init__(f"task {task_name!r} was refused: {reason}")
+
+
+class NonRetryableError(MageflowError):
+    """Raise it in a task to end its attempts at once."""

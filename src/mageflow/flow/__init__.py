@@ -1,0 +1,1 @@
+"""Define: values and pure functions; no I/O."""

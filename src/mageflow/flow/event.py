@@ -1,0 +1,52 @@
+"""What happened to a run."""
+
+from __future__ import annotations
+
+import traceback
+from dataclasses import dataclass
+
+from mageflow.flow.payload import Json
+
+MAX_TRACEBACK = 16_000
+MAX_MESSAGE = 4_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Succeeded:
+    """The run returned; the result as JSON."""
+
+    id: str
+    run: int
+    result: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """The run failed for good; the error as JSON."""
+
+    id: str
+    run: int
+    error: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptFailed:
+    """The run failed and the task manager will try again in `delay` seconds."""
+
+    id: str
+    run: int
+    attempts_used: int
+    delay: float
+    error: bytes
+
+
+def error_values(error: BaseException, task_name: str, key: str) -> Json:
+    """Return an error as data: type, message, traceback (the last 16,000 characters), task name, key."""
+    text = "".join(traceback.format_exception(error))
+    return {
+        "type": type(error).__name__,
+        "message": str(error)[:MAX_MESSAGE],
+        "traceback": text[-MAX_TRACEBACK:],
+        "task_name": task_name,
+        "key": key,
+    }

@@ -1,0 +1,88 @@
+"""What is written to the store: new signatures and changes of existing ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from mageflow.flow.status import Kind
+
+MAX_DEPTH = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewSignature:
+    """A signature to be written; members come before their container."""
+
+    id: str
+    kind: Kind
+    body: bytes
+    task_name: str | None = None
+    container: str | None = None
+    index: int | None = None
+    message: bytes | None = None
+    success: Sequence[str] = ()
+    failure: Sequence[str] = ()
+    settings: Mapping[str, int | str] = field(default_factory=dict[str, "int | str"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """An existing signature that becomes a member; where the container is an existing swarm, an `Add` follows."""
+
+    id: str
+    container: str
+    index: int | None = None
+    message: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Members:
+    """The members of a container still to be written, in order."""
+
+    container: str
+    ids: Sequence[str]
+    waiting: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Add:
+    """New or claimed members of an existing swarm; with `run` they are ready at once."""
+
+    swarm: str
+    ids: Sequence[str]
+    run: bool = False
+    close_on_max: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """The message that is given with a signature."""
+
+    id: str
+    message: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """Start a signature."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Close:
+    """Close a swarm."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patch:
+    """A change of the bound arguments: a line for the body."""
+
+    id: str
+    line: bytes
+
+
+Change = NewSignature | Claim | Members | Add | Message | Run | Close | Patch

@@ -1,0 +1,260 @@
+"""From what users write - names, functions, signatures, keys - to changes of the store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from pydantic import BaseModel
+
+from mageflow.config import MageflowConfig, SwarmConfig
+from mageflow.dispatch.catalog import Catalog
+from mageflow.errors import ChainTooShortError, TooManyTasksError, UnrecognizedTaskError
+from mageflow.flow.ids import PREFIX, id_of, key_of, new_id
+from mageflow.flow.message import injection_of
+from mageflow.flow.payload import Body, Json, dump, plain
+from mageflow.flow.signature import Change, Claim, Members, NewSignature
+from mageflow.flow.status import Kind
+from mageflow.run.binding import Binding, check_arguments
+
+
+class HasKey(Protocol):
+    """Anything that stands for a stored signature."""
+
+    @property
+    def key(self) -> str:
+        """The public key."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Changes to be committed, and the signature that they make."""
+
+    id: str
+    kind: Kind
+    body: Body
+    changes: Sequence[Change]
+    success: tuple[str, ...] = ()
+    failure: tuple[str, ...] = ()
+    settings: Mapping[str, int | str] = field(default_factory=dict[str, "int | str"])
+    members: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Member:
+    """A member or callback as given: an existing signature, or a new one of a task."""
+
+    id: str
+    new: bool
+    task_name: str | None = None
+
+
+class Planner:
+    """Checks what users describe and turns it into changes; nothing is written here."""
+
+    def __init__(self, config: MageflowConfig, catalog: Catalog, bindings: Mapping[str, Binding]) -> None:
+        self._config = config
+        self._catalog = catalog
+        self._bindings = bindings
+        self._names: dict[int, tuple[object, str]] = {}
+
+    def remember(self, thing: object, name: str) -> None:
+        """Make a function or task object stand for its name."""
+        self._names[id(thing)] = (thing, name)
+
+    def name_of(self, thing: object) -> str:
+        """Return the task name that a name, function or task object stands for.
+
+        Raises:
+            UnrecognizedTaskError: it is none that was registered here.
+        """
+        if isinstance(thing, str):
+            return thing
+        known = self._names.get(id(thing))
+        if known is None:
+            known = self._names.get(id(getattr(thing, "original_func", None)))
+        if known is None:
+            name = getattr(thing, "task_name", None) or getattr(thing, "__name__", None) or repr(thing)
+            raise UnrecognizedTaskError(str(name), self._config.namespace)
+        return known[1]
+
+    async def task(
+        self,
+        thing: object,
+        *,
+        kwargs: Mapping[str, Any],
+        identifiers: Mapping[str, Any] | None = None,
+        success: object = None,
+        failure: object = None,
+        model: type[BaseModel] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> Plan:
+        """Plan a task signature.
+
+        Raises:
+            UnrecognizedTaskError: nobody registered the name.
+            InvalidMessageError, NotSerialisableError, PayloadTooLargeError: the arguments are wrong.
+        """
+        name = self.name_of(thing)
+        definition = await self._catalog.find(name)
+        self.check_kwargs(name, kwargs, model)
+        body = Body(
+            name=definition.name,
+            kwargs=plain(kwargs, f"an argument of task {name!r}"),
+            identifiers=plain(identifiers or {}, f"an identifier of task {name!r}"),
+            injection=injection_of(model) if model else None,
+            options=plain(options or {}, f"an option of task {name!r}"),
+        )
+        return await self._plan(Kind.TASK, body, task_name=name, success=success, failure=failure)
+
+    def check_kwargs(self, name: str, kwargs: Mapping[str, Any], model: type[BaseModel] | None = None) -> None:
+        """Refuse bound arguments of a wrong type, where the model is known here."""
+        binding = self._bindings.get(name)
+        model = model or (binding.model if binding else None)
+        if model is not None:
+            check_arguments(model, kwargs, name)
+
+    async def chain(
+        self, tasks: Iterable[object], *, name: str | None, kwargs: Mapping[str, Any], success: object, failure: object
+    ) -> Plan:
+        """Plan a chain.
+
+        Raises:
+            ChainTooShortError: fewer than two members.
+        """
+        members = list(tasks)
+        if len(members) < 2:
+            raise ChainTooShortError(len(members))
+        body = Body(name=name, kwargs=plain(kwargs, "an argument of a chain"))
+        return await self._plan(Kind.CHAIN, body, members=members, success=success, failure=failure)
+
+    async def swarm(
+        self,
+        tasks: Iterable[object],
+        *,
+        name: str | None,
+        kwargs: Mapping[str, Any],
+        success: object,
+        failure: object,
+        config: SwarmConfig,
+        closed: bool,
+    ) -> Plan:
+        """Plan a swarm.
+
+        Raises:
+            TooManyTasksError: more members than `max_task_allowed`.
+        """
+        members = list(tasks)
+        body = Body(name=name, kwargs=plain(kwargs, "an argument of a swarm"))
+        limit = config.max_task_allowed
+        if limit is not None and len(members) > limit:
+            raise TooManyTasksError(name or "(new)", limit)
+        settings: dict[str, int | str] = {"os": config.on_stop, "cl": int(closed or len(members) == limit)}
+        numbers = {"mc": config.max_concurrency, "sf": config.stop_after_n_failures, "mt": limit}
+        settings |= {field_name: value for field_name, value in numbers.items() if value is not None}
+        return await self._plan(Kind.SWARM, body, members=members, success=success, failure=failure, settings=settings)
+
+    async def additions(
+        self, container: str, tasks: Iterable[object], messages: Sequence[bytes | None]
+    ) -> tuple[list[str], list[Change]]:
+        """Plan new members of an existing swarm, each with its message; an `Add` is to follow."""
+        members = [await self._member(task) for task in tasks]
+        changes = [
+            self._part(member, container, None, message) for member, message in zip(members, messages, strict=True)
+        ]
+        return [member.id for member in members], changes
+
+    async def _plan(
+        self,
+        kind: Kind,
+        body: Body,
+        *,
+        task_name: str | None = None,
+        members: Sequence[object] = (),
+        success: object = None,
+        failure: object = None,
+        settings: Mapping[str, int | str] | None = None,
+    ) -> Plan:
+        changes: list[Change] = []
+        callbacks = [await self._callbacks(given, changes) for given in (success, failure)]
+        identifier = new_id()
+        parts = [await self._member(member) for member in members]
+        for index, part in enumerate(parts):
+            changes.append(self._part(part, identifier, index if kind is Kind.CHAIN else None, None))
+        settings = {**(settings or {})}
+        ids = tuple(part.id for part in parts)
+        if kind is not Kind.TASK:
+            settings["nm"] = len(ids)
+            changes.extend(
+                Members(container=identifier, ids=ids[start : start + 100], waiting=kind is Kind.SWARM)
+                for start in range(0, len(ids), 100)
+            )
+        changes.append(
+            NewSignature(
+                id=identifier,
+                kind=kind,
+                body=body.encode(key_of(self._config.namespace, identifier), self._config.payload_limit),
+                task_name=task_name,
+                success=callbacks[0],
+                failure=callbacks[1],
+                settings=settings,
+            )
+        )
+        return Plan(
+            id=identifier,
+            kind=kind,
+            body=body,
+            changes=changes,
+            success=callbacks[0],
+            failure=callbacks[1],
+            settings=settings,
+            members=ids,
+        )
+
+    async def _callbacks(self, given: object, changes: list[Change]) -> tuple[str, ...]:
+        """Return the templates for callbacks as given: one, a list, or nothing."""
+        if given is None:
+            return ()
+        listed = list(given) if isinstance(given, (list, tuple)) else [given]  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType] - whatever users give
+        members = [await self._member(item) for item in listed]  # pyright: ignore[reportUnknownVariableType] - as above
+        changes.extend(self._part(member, None, None, None) for member in members if member.new)
+        return tuple(member.id for member in members)
+
+    async def _member(self, thing: object) -> _Member:
+        key = thing if isinstance(thing, str) else getattr(thing, "key", None)
+        if isinstance(key, str) and key.startswith(PREFIX):
+            return _Member(id=id_of(self._config.namespace, key), new=False)
+        name = self.name_of(thing)
+        await self._catalog.find(name)
+        return _Member(id=new_id(), new=True, task_name=name)
+
+    def _part(self, member: _Member, container: str | None, index: int | None, message: bytes | None) -> Change:
+        if not member.new:
+            assert container is not None
+            return Claim(id=member.id, container=container, index=index, message=message)
+        body = Body(name=member.task_name).encode("a member", self._config.payload_limit)
+        return NewSignature(
+            id=member.id,
+            kind=Kind.TASK,
+            body=body,
+            task_name=member.task_name,
+            container=container,
+            index=index,
+            message=message,
+        )
+
+
+def patch_line(
+    limit: int, where: str, *, changed: Json | None = None, dropped: str | None = None, options: Json | None = None
+) -> bytes:
+    """Return the line that changes bound arguments in a body."""
+    patch: Json = {}
+    if changed:
+        patch["set"] = changed
+    if dropped is not None:
+        patch["pop"] = dropped
+    if options:
+        patch["options"] = options
+    return dump(patch, where, limit)

@@ -1,0 +1,1 @@
+"""Run: a delivery becomes a run, its end an event."""

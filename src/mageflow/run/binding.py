@@ -1,0 +1,168 @@
+"""A user's function as it is called: what it takes, what it returns."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast, get_origin, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
+from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnnotation
+from pydantic_core import PydanticUndefined
+
+from mageflow.errors import InvalidMessageError
+from mageflow.flow.message import EVERYTHING, injection_of
+from mageflow.flow.payload import Injection, Json
+
+WHOLE_MESSAGE = ("msg", "message")
+"""Names of a single unannotated parameter that takes the whole message as a mapping."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Binding:
+    """A function with its message model.
+
+    `whole`: the model is the first argument; else its fields are passed by name. `model` is `None` where any mapping is taken.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    model: type[BaseModel] | None
+    whole: bool
+    first: str | None
+    returns: TypeAdapter[Any] | None
+
+    @property
+    def is_async(self) -> bool:
+        """Whether the function is a coroutine function."""
+        return inspect.iscoroutinefunction(self.function)
+
+    @property
+    def injection(self) -> Injection:
+        """Where return values and errors go."""
+        return EVERYTHING if self.model is None else injection_of(self.model)
+
+    @property
+    def schema(self) -> Mapping[str, Any] | None:
+        """The JSON schema of the message."""
+        return None if self.model is None else self.model.model_json_schema()
+
+    def arguments(self, message: Json) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the positional and named arguments for a message.
+
+        Raises:
+            InvalidMessageError: it does not fit the model.
+        """
+        if self.model is None:
+            return (message,), {}
+        valid = validated(self.model, message, self.name)
+        if self.whole:
+            return (valid,), {}
+        extra = valid.model_extra or {}
+        return (), {field: getattr(valid, field) for field in type(valid).model_fields} | extra
+
+    def output(self, value: Any) -> Any:
+        """Return a result checked against the return annotation.
+
+        Raises:
+            InvalidMessageError: it does not fit.
+        """
+        if self.returns is None:
+            return value
+        try:
+            return self.returns.validate_python(value)
+        except ValidationError as error:
+            raise InvalidMessageError(f"{self.name} (its result)", problems_of(error)) from error
+
+
+def problems_of(error: ValidationError) -> list[tuple[str, str]]:
+    """Return (field, message) of each problem."""
+    return [(".".join(map(str, item["loc"])) or "(whole)", item["msg"]) for item in error.errors(include_url=False)]
+
+
+def validated(model: type[BaseModel], message: object, task_name: str) -> BaseModel:
+    """Return a message as its model.
+
+    Raises:
+        InvalidMessageError: it does not fit; names the fields.
+    """
+    try:
+        return model.model_validate(message)
+    except ValidationError as error:
+        raise InvalidMessageError(task_name, problems_of(error)) from error
+
+
+def check_arguments(model: type[BaseModel], arguments: Mapping[str, Any], task_name: str) -> None:
+    """Refuse bound arguments of a wrong type; missing ones may still come.
+
+    Raises:
+        InvalidMessageError: names the fields.
+    """
+    try:
+        model.model_validate(dict(arguments))
+    except ValidationError as error:
+        wrong = [item for item in error.errors(include_url=False) if item["type"] != "missing"]
+        problems = [(".".join(map(str, item["loc"])), item["msg"]) for item in wrong if item["loc"]]
+        if problems:
+            raise InvalidMessageError(task_name, problems) from error
+
+
+def bind(name: str, function: Callable[..., Any], input_validator: Any = None, skip: tuple[str, ...] = ()) -> Binding:
+    """Read a function's signature once; parameters in `skip` are filled by the task manager."""
+    hints = _hints(function)
+    parameters = [p for p in inspect.signature(function).parameters.values() if p.name not in skip]
+    first = parameters[0].name if parameters else None
+    returns = _adapter(hints.get("return", inspect.Signature.empty))
+    annotation = input_validator if input_validator is not None else hints.get(first or "", None)
+    if first is not None and _is_model(annotation):
+        model, whole = cast("type[BaseModel]", annotation), True
+    elif first is not None and (_is_mapping(annotation) or _takes_whole(parameters, hints)):
+        model, whole = None, True
+    else:
+        model, whole = _model_of_parameters(name, parameters, hints), False
+    return Binding(name=name, function=function, model=model, whole=whole, first=first, returns=returns)
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return get_type_hints(function, include_extras=True)
+    except NameError:
+        return {}
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _is_mapping(annotation: Any) -> bool:
+    origin = get_origin(annotation) or annotation
+    return isinstance(origin, type) and issubclass(origin, Mapping)
+
+
+def _takes_whole(parameters: list[inspect.Parameter], hints: dict[str, Any]) -> bool:
+    return len(parameters) == 1 and parameters[0].name in WHOLE_MESSAGE and parameters[0].name not in hints
+
+
+def _model_of_parameters(name: str, parameters: list[inspect.Parameter], hints: dict[str, Any]) -> type[BaseModel]:
+    fields: dict[str, Any] = {}
+    extra = "ignore"
+    for parameter in parameters:
+        if parameter.kind is parameter.VAR_KEYWORD:
+            extra = "allow"
+        elif parameter.kind is not parameter.VAR_POSITIONAL:
+            default = PydanticUndefined if parameter.default is parameter.empty else parameter.default
+            fields[parameter.name] = (hints.get(parameter.name, Any), default)
+    config = ConfigDict(extra="allow" if extra == "allow" else "ignore", arbitrary_types_allowed=True)
+    return create_model(f"{name} arguments", __config__=config, **fields)
+
+
+def _adapter(annotation: Any) -> TypeAdapter[Any] | None:
+    if annotation in (inspect.Signature.empty, Any):
+        return None
+    try:
+        return TypeAdapter(annotation)
+    except (PydanticSchemaGenerationError, PydanticUndefinedAnnotation):
+        return None
+
+

@@ -1,0 +1,234 @@
+"""Runs user code: once for each accepted delivery, whatever happens around it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mageflow.backends.base import Delivery
+from mageflow.dispatch.dispatcher import Dispatcher
+from mageflow.errors import InvalidMessageError, NonRetryableError, PayloadError, StoreUnavailableError
+from mageflow.flow.command import REFERENCE
+from mageflow.flow.event import AttemptFailed, Failed, Succeeded, error_values
+from mageflow.flow.ids import key_of
+from mageflow.flow.payload import Json, dump, load
+from mageflow.run.beat import Beat
+from mageflow.run.binding import Binding
+from mageflow.run.context import CurrentRun, current_run
+from mageflow.store.codec import Answer
+from mageflow.store.results import Results
+from mageflow.store.store import Store
+
+logger = logging.getLogger("mageflow.run")
+
+class Runner:
+    """Decides with the store which deliveries run, and reports how they end."""
+
+    def __init__(
+        self,
+        store: Store,
+        results: Results,
+        dispatcher: Dispatcher,
+        bindings: Mapping[str, Binding],
+        client: object,
+        worker: str,
+    ) -> None:
+        self.store = store
+        self.results = results
+        self.dispatcher = dispatcher
+        self.client = client
+        self.worker = worker
+        self._bindings = bindings
+        self._beat: Beat | None = None
+        self._running: dict[str, RunnerExecution] = {}
+
+    def serve(self, make_beat: Callable[[Callable[[str], None]], Beat]) -> None:
+        """Begin to keep the lease of this worker."""
+        loop = asyncio.get_running_loop()
+        self._beat = make_beat(lambda identifier: _call_soon(loop, self._stop, identifier))
+        self._beat.start()
+
+    async def close(self) -> None:
+        """Give the lease up."""
+        if self._beat is not None:
+            await asyncio.to_thread(self._beat.stop)
+            self._beat = None
+
+    async def begin(self, delivery: Delivery, task_name: str) -> RunnerExecution:
+        """Ask whether a delivery may run. One round trip."""
+        key = key_of(self.store.config.namespace, delivery.id)
+        binding = self._bindings.get(task_name)
+        if binding is None:
+            return RunnerExecution(self, delivery, None, key, refused="unknown task")
+        try:
+            answer = await self.store.start(
+                delivery.id, delivery.dispatch, delivery.attempt, self.worker, delivery.manager_run
+            )
+        except StoreUnavailableError as error:
+            logger.warning("%s does not start now, its row will be offered again: %s", key, error)
+            return RunnerExecution(self, delivery, binding, key, refused="store unavailable")
+        if answer.status != "run":
+            logger.info("%s does not run: %s", key, answer.status)
+            return RunnerExecution(self, delivery, binding, key, refused=answer.status)
+        execution = RunnerExecution(self, delivery, binding, key, run=answer.extra[0])
+        self._running[delivery.id] = execution
+        if self._beat is not None:
+            self._beat.add(delivery.id, execution.run)
+        return execution
+
+    def forget(self, execution: RunnerExecution) -> None:
+        """A run reported its end."""
+        if self._running.get(execution.id) is execution:
+            del self._running[execution.id]
+        if self._beat is not None:
+            self._beat.remove(execution.id, execution.run)
+
+    def _stop(self, identifier: str) -> None:
+        execution = self._running.get(identifier)
+        if execution is not None:
+            execution.stop()
+
+
+def _call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[[str], None], identifier: str) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+        loop.call_soon_threadsafe(callback, identifier)
+
+
+class RunStoppedError(Exception):
+    """User code was stopped because its signature ended; nothing is reported."""
+
+
+class RunnerExecution:
+    """One delivery from its start to its end; see `mageflow.backends.base.Execution`."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        delivery: Delivery,
+        binding: Binding | None,
+        key: str,
+        *,
+        run: int = 0,
+        refused: str | None = None,
+    ) -> None:
+        self.id = delivery.id
+        self.run = run
+        self.refused = refused
+        self._runner = runner
+        self._delivery = delivery
+        self._binding = binding
+        self._key = key
+        self._loop = asyncio.get_running_loop()
+        self._task: asyncio.Task[Any] | None = None
+        self._stopped = False
+        self._retried = False
+        self._result: bytes | None = None
+
+    async def call(self, message: Json, extra: dict[str, Any]) -> Any:
+        """Run an async function; see the interface."""
+        binding = self._accepted()
+        message = await self._resolved(message)
+        args, kwargs = binding.arguments(message)
+        token = current_run.set(self._context())
+        self._task = asyncio.current_task()
+        try:
+            value = await binding.function(*args, **kwargs, **extra)
+        except asyncio.CancelledError as error:
+            if not self._stopped:
+                raise
+            self._uncancel()
+            raise RunStoppedError(self._key) from error
+        finally:
+            self._task = None
+            current_run.reset(token)
+        return self._kept(binding, value)
+
+    def call_blocking(self, message: Json, extra: dict[str, Any]) -> Any:
+        """Run a plain function; see the interface."""
+        binding = self._accepted()
+        if REFERENCE in message:
+            message = asyncio.run_coroutine_threadsafe(self._resolved(message), self._loop).result()
+        args, kwargs = binding.arguments(message)
+        token = current_run.set(self._context())
+        try:
+            value = binding.function(*args, **kwargs, **extra)
+        finally:
+            current_run.reset(token)
+        return self._kept(binding, value)
+
+    def final(self, error: BaseException) -> bool:
+        """Whether no further attempt may follow; see the interface."""
+        return self._stopped or isinstance(error, (NonRetryableError, InvalidMessageError, PayloadError))
+
+    async def retried(self, attempts_used: int, delay: float, error: BaseException) -> None:
+        """Note that another attempt follows; see the interface."""
+        self._retried = True
+        event = AttemptFailed(
+            id=self.id, run=self.run, attempts_used=attempts_used, delay=delay, error=self._error(error)
+        )
+        await self._runner.store.attempt_failed(event)
+        self._runner.forget(self)
+
+    async def ended(self, error: BaseException | None) -> None:
+        """Record the outcome and dispatch what follows; see the interface."""
+        if self.refused is not None or self._retried:
+            return
+        store = self._runner.store
+        if self._stopped:
+            answer = await store.stopped(self.id, self.run)
+        elif error is None and self._result is not None:
+            answer = await store.apply(Succeeded(id=self.id, run=self.run, result=self._result))
+        else:
+            problem = error or RuntimeError("the task manager reported no outcome")
+            answer = await store.apply(Failed(id=self.id, run=self.run, error=self._error(problem)))
+        self._runner.forget(self)
+        await self._go_on(answer)
+
+    async def _go_on(self, answer: Answer) -> None:
+        if answer.status != "recorded":
+            logger.warning("what run %d of %s reported is discarded: %s", self.run, self._key, answer.status)
+        try:
+            await self._runner.dispatcher.dispatch(answer.ready)
+        except Exception:
+            logger.exception("what follows %s was not submitted, a sweeper will", self._key)
+
+    def stop(self) -> None:
+        """Stop user code: a coroutine gets CancelledError, the result of a thread is discarded."""
+        self._stopped = True
+        if self._task is not None:
+            self._task.cancel()
+
+    def _uncancel(self) -> None:
+        if self._task is not None:
+            self._task.uncancel()
+
+    def _accepted(self) -> Binding:
+        assert self._binding is not None
+        assert self.refused is None
+        return self._binding
+
+    def _context(self) -> CurrentRun:
+        return CurrentRun(
+            client=self._runner.client, id=self.id, run=self.run, attempt=self._delivery.attempt + 1
+        )
+
+    async def _resolved(self, message: Json) -> Json:
+        if REFERENCE not in message:
+            return message
+        field, identifier = message[REFERENCE]
+        value = load(await self._runner.results.result(identifier), identifier)
+        return {**{name: item for name, item in message.items() if name != REFERENCE}, field: value}
+
+    def _kept(self, binding: Binding, value: Any) -> Any:
+        value = binding.output(value)
+        limit = self._runner.store.config.payload_limit
+        self._result = dump(value, f"the result of task {binding.name!r}", limit)
+        return value
+
+    def _error(self, error: BaseException) -> bytes:
+        name = self._binding.name if self._binding else ""
+        values = error_values(error, name, self._key)
+        return dump(values, self._key, self._runner.store.config.payload_limit)

@@ -1,0 +1,65 @@
+"""Names of the keys of a namespace; the twin of the list in `lua/prelude.lua`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Every key carries the namespace's hash tag, so that a transition is one script on one slot."""
+
+    namespace: str
+
+    def _name(self, name: str) -> str:
+        return f"{{mf:{self.namespace}}}:{name}"
+
+    @property
+    def outbox(self) -> str:
+        """Rows to be dispatched and parts to be continued, by the time when they are due (ms)."""
+        return self._name("out")
+
+    @property
+    def tasks(self) -> str:
+        """Definitions by task name."""
+        return self._name("tasks")
+
+    @property
+    def workers(self) -> str:
+        """Workers by their last beat (ms)."""
+        return self._name("workers")
+
+    @property
+    def ended(self) -> str:
+        """Channel on which the id of each ended root is published."""
+        return self._name("ended")
+
+    @property
+    def queue(self) -> str:
+        """Stream of the embedded backend."""
+        return self._name("queue")
+
+    @property
+    def everything(self) -> str:
+        """Pattern of all keys of the namespace."""
+        return self._name("*")
+
+    def record(self, identifier: str) -> str:
+        """Hash of a signature."""
+        return self._name(f"s:{identifier}")
+
+    def payloads(self, home: str) -> str:
+        """Hash of the payloads of a root or of the members of a container."""
+        return self._name(f"b:{home}")
+
+    def members(self, identifier: str) -> str:
+        """List of the members of a container."""
+        return self._name(f"m:{identifier}")
+
+    def fired(self, identifier: str) -> str:
+        """List of the callbacks that a signature fired."""
+        return self._name(f"c:{identifier}")
+
+    def slots(self, identifier: str) -> str:
+        """Set of the slots of a swarm."""
+        return self._name(f"l:{identifier}")

@@ -1,0 +1,22 @@
+--[[ An attempt failed and the task manager will run another.
+
+ARGV[3] id   [4] run   [5] attempts used from now on   [6] ms until the next attempt is due   [7] error as JSON
+Returns {'recorded'} or gone, ended, superseded.
+Invariant: the row of the next attempt stands before its message leaves.
+]]
+local id = ARGV[3]
+local r = rec(id)
+if not r then return answer('gone') end
+if r.op == op then return answer('recorded') end
+if r.n ~= ARGV[4] then return answer('superseded') end
+local counted = release(id)
+local status = 'ended'
+if not ENDED[r.st] then
+  status = 'recorded'
+  call('HSET', P .. 'b:' .. home(id), id .. ':e', ARGV[7])
+  put(id, { op = op, a = ARGV[5], of = 1, oa = now + tonumber(ARGV[6]) })
+  call('ZADD', P .. 'out', int(now + tonumber(ARGV[6]) + OFFER_AFTER), id)
+end
+drain()
+if counted then live(id, -1) end
+return answer(status)

@@ -1,0 +1,22 @@
+--[[ A worker lives, and so do its runs.
+
+ARGV[3] worker   [4..] id and run, in pairs
+Returns ids: the runs that are to stop.
+After a gap of more than 2 s in which no beat of the namespace came, nothing lapses for a whole lease (see sweep.lua).
+]]
+local last = tonumber(call('GET', P .. 'beat') or 0)
+if now - last > 2000 then call('SET', P .. 'gap', int(now)) end
+call('SET', P .. 'beat', int(now))
+call('ZADD', P .. 'workers', int(now), ARGV[3])
+local stop = {}
+for i = 4, #ARGV, 2 do
+  local id = ARGV[i]
+  local r = call('HMGET', P .. 's:' .. id, 'n', 'st')
+  if not r[1] or r[1] ~= ARGV[i + 1] then
+    stop[#stop + 1] = id
+  else
+    call('ZADD', P .. 'runs', 'XX', int(now), id)
+    if ENDED[r[2]] then stop[#stop + 1] = id end
+  end
+end
+return stop

@@ -1,0 +1,322 @@
+--[[ Write a block of changes in one step: new signatures, members, messages, starts, closes, changed arguments.
+
+ARGV[3..] is a sequence of verbs, each with a fixed number of values (`*` stands for a count and so many values):
+  draft id                                        what follows is a part; nothing above it exists yet
+  node id kind container x fields body message success failure     a new signature; fields: name\31value\31...
+  claim id container x message                    an existing signature becomes a member (of a swarm: an add follows)
+  members container waiting *ids                  appends to the members of a container still to be written; waiting: a swarm's
+  publish draft                                   the parts are complete
+  add swarm close_on_max run *ids                 new or claimed members of an existing swarm; run: ready at once
+  message id message
+  run id                                          start it
+  close swarm
+  patch id line                                   one line is appended to its body
+Returns {'ok', rows, nodes, continues, heights}, or {'refused', ..., {code, id, detail}}: then nothing was changed.
+Invariant: all checks come before the first write; a repeat of an operation changes nothing.
+]]
+local LIMIT = 64
+local at, changes = 3, {}
+
+local function take()
+  at = at + 1
+  return ARGV[at - 1]
+end
+
+local function take_list()
+  local list = {}
+  for i = 1, tonumber(take()) do list[i] = take() end
+  return list
+end
+
+local SHAPES = {
+  draft = { 'id' }, publish = { 'id' }, run = { 'id' }, close = { 'id' }, message = { 'id', 'text' },
+  patch = { 'id', 'text' }, claim = { 'id', 'container', 'x', 'message' }, members = { 'id', 'waiting', '*' },
+  add = { 'id', 'close_on_max', 'run', '*' },
+  node = { 'id', 'kind', 'container', 'x', 'fields', 'body', 'message', 'success', 'failure' },
+}
+
+while at <= #ARGV do
+  local change = { verb = take() }
+  for _, name in ipairs(SHAPES[change.verb]) do
+    if name == '*' then change.ids = take_list() else change[name] = take() end
+  end
+  changes[#changes + 1] = change
+end
+
+local repeated = true
+local new, heights, swarms, claimed = {}, {}, {}, {}
+local draft, publishing
+
+local function refuse(code, id, detail) return { 'refused', {}, {}, {}, { code, id, detail or '' } } end
+
+local function depth(id)
+  local levels = 0
+  while id do
+    levels = levels + 1
+    local record = rec(id)
+    id = record and (record.c or record.o)
+  end
+  return levels
+end
+
+local function raise_height(container, child)
+  if container ~= '' then heights[container] = math.max(heights[container] or 1, (heights[child] or 1) + 1) end
+end
+
+local check = {}
+
+function check.draft(change) draft = change.id end
+function check.publish(change) publishing = change.id end
+
+function check.node(change)
+  new[change.id] = change
+  local height = math.max(heights[change.id] or 1, tonumber(string.match(change.fields, '^h\31(%d+)') or 1))
+  for _, list in ipairs({ change.success, change.failure }) do
+    for template in string.gmatch(list, '%S+') do
+      local record = rec(template)
+      if not record and not new[template] then return refuse('not_found', template) end
+      height = math.max(height, (heights[template] or num(record or {}, 'h')) + 1)
+    end
+  end
+  heights[change.id] = height
+  if height > LIMIT then return refuse('too_deep', change.id) end
+  raise_height(change.container, change.id)
+end
+
+function check.claim(change)
+  local id, container = change.id, change.container
+  local record = rec(id)
+  if not record then return refuse('not_found', id) end
+  if record.c or record.o or claimed[id] then
+    return refuse('already_in_container', id, record.c or record.o or claimed[id])
+  end
+  if record.st ~= 'p' or record.rd then return refuse('already_started', id) end
+  if call('HEXISTS', P .. 'b:' .. id, id) == 0 then return refuse('broken', id, 'it has no body') end
+  local above = container
+  while above and rec(above) do
+    if above == id then return refuse('cycle', id, container) end
+    above = rec(above).c
+  end
+  claimed[id] = container
+  heights[id] = num(record, 'h')
+  raise_height(container, id)
+end
+
+local function swarm_state(id)
+  local record = rec(id)
+  if not swarms[id] and record then
+    swarms[id] = { total = num(record, 'nm'), closed = record.cl == '1', limit = tonumber(record.mt) }
+  end
+  return swarms[id], record
+end
+
+function check.add(change)
+  local swarm, record = swarm_state(change.id)
+  if not swarm then return refuse('not_found', change.id) end
+  if record.k ~= 's' then return refuse('not_a_swarm', change.id) end
+  local status = ended(record, change.id)
+  if status == 'c' then return refuse('swarm_canceled', change.id) end
+  if status or swarm.closed then return refuse('swarm_closed', change.id) end
+  swarm.total = swarm.total + #change.ids
+  if swarm.limit and swarm.total > swarm.limit then return refuse('too_many', change.id, int(swarm.limit)) end
+  change.closes = change.close_on_max == '1' and swarm.total == swarm.limit
+  swarm.closed = change.closes
+  local above = depth(change.id)
+  for _, id in ipairs(change.ids) do
+    local part = rec(id)
+    local ours = claimed[id] == change.id or (new[id] and new[id].container == change.id)
+    if not ours and not (part and part.dr and part.dr == publishing) then return refuse('not_found', id) end
+    heights[id] = heights[id] or num(part, 'h')
+    if above + heights[id] > LIMIT then return refuse('too_deep', id) end
+    raise_height(change.id, id)
+  end
+end
+
+function check.run(change)
+  local record = rec(change.id)
+  if not record then return not new[change.id] and refuse('not_found', change.id) or nil end
+  if claimed[change.id] then return refuse('illegal', change.id, 'its container starts it') end
+  local container = record.c and rec(record.c)
+  if record.c and (not container or (record.dr and call('ZSCORE', P .. 'drafts', record.dr))) then
+    return refuse('illegal', change.id, 'it is being added to a container')
+  end
+  local opens = record.k == 's' and record.own == '0' and not ENDED[record.st]
+  local status = ended(record, change.id)
+  if status == 'c' then return refuse('illegal', change.id, 'it is canceled') end
+  if (record.st ~= 'p' or record.rd) and not opens then return refuse('already_started', change.id) end
+  while container do
+    if container.k ~= 's' then return refuse('illegal', change.id, 'its container starts it') end
+    if container.st ~= 'p' or container.rd then break end
+    container = container.c and rec(container.c)
+  end
+end
+
+function check.close(change)
+  local swarm, record = swarm_state(change.id)
+  if not swarm then return refuse('not_found', change.id) end
+  if record.k ~= 's' then return refuse('not_a_swarm', change.id) end
+  swarm.closed = true
+end
+
+function check.patch(change)
+  local record = rec(change.id)
+  if not record then return refuse('not_found', change.id) end
+  if record.st ~= 'p' and record.k == 't' then return refuse('already_started', change.id) end
+end
+
+if call('EXISTS', P .. 'op:' .. op) == 1 then return answer('ok') end
+for _, change in ipairs(changes) do
+  if change.verb == 'node' and not rec(change.id) then repeated = false end
+  if change.verb ~= 'node' then repeated = false end
+end
+if repeated then return answer('ok') end
+for _, change in ipairs(changes) do
+  local refused = check[change.verb] and check[change.verb](change)
+  if refused then return refused end
+end
+
+local write = {}
+
+function write.draft(change)
+  call('ZADD', P .. 'drafts', int(now + 600000), change.id)
+end
+
+function write.publish(change)
+  call('UNLINK', P .. 'dr:' .. change.id)
+  call('ZREM', P .. 'drafts', change.id)
+end
+
+function write.node(change)
+  local id = change.id
+  local fields = { k = change.kind, st = 'p', t0 = now, h = heights[id] }
+  for name, value in string.gmatch(change.fields, '([^\31]+)\31([^\31]+)') do
+    if name ~= 'h' then fields[name] = value end
+  end
+  if change.container ~= '' then
+    fields.c = change.container
+    if change.x ~= '' then fields.x = change.x end
+    if draft and rec(fields.c) then fields.dr = draft end
+  end
+  cache[id] = {}
+  put(id, fields)
+  local payload = { id, change.body }
+  for suffix, text in pairs({ [':m'] = change.message, [':s'] = change.success, [':f'] = change.failure }) do
+    if text ~= '' then payload[#payload + 1], payload[#payload + 2] = id .. suffix, text end
+  end
+  call('HSET', P .. 'b:' .. home(id), unpack(payload))
+  each_callback(id, refer)
+  if not fields.c then call('ZADD', P .. 'ix:p', int(now + settings[KIND[change.kind]]), id) end
+  if draft then call('RPUSH', P .. 'dr:' .. draft, id) end
+end
+
+-- An existing signature moves below a container, its payload into the hash of that container.
+function write.claim(change)
+  local id, from = change.id, P .. 'b:' .. change.id
+  local values = call('HMGET', from, id, id .. ':s', id .. ':f')
+  local moved = { id, values[1] }
+  for i, suffix in ipairs({ ':s', ':f' }) do
+    if values[i + 1] then moved[#moved + 1], moved[#moved + 2] = id .. suffix, values[i + 1] end
+  end
+  if change.message ~= '' then moved[#moved + 1], moved[#moved + 2] = id .. ':m', change.message end
+  put(id, { c = change.container, x = change.x ~= '' and change.x or nil, dr = draft })
+  call('HSET', P .. 'b:' .. change.container, unpack(moved))
+  call('HDEL', from, id, id .. ':m', id .. ':s', id .. ':f')
+  call('ZREM', P .. 'ix:p', id)
+  if draft then call('RPUSH', P .. 'dr:' .. draft, '<' .. id) end
+end
+
+local function append(key, ids)
+  for from = 1, #ids, 5000 do call('RPUSH', key, unpack(ids, from, math.min(from + 4999, #ids))) end
+end
+
+function write.members(change)
+  append(P .. 'm:' .. change.id, change.ids)
+  if change.waiting == '1' then append(P .. 'w:' .. change.id, change.ids) end
+end
+
+local function set_height(id)
+  while id and rec(id) and num(rec(id), 'h') < (heights[id] or 0) do
+    put(id, { h = heights[id] })
+    local above = rec(id).c
+    if above then heights[above] = math.max(heights[above] or 0, heights[id] + 1) end
+    id = above
+  end
+end
+
+-- The swarm that a member was started in opens for it, and so do the swarms above.
+local function open(id)
+  local r = rec(id)
+  if r.st ~= 'p' or r.rd then return end
+  put(id, { rd = 1, own = 0 })
+  if r.c then
+    call('RPUSH', P .. 'q:' .. r.c, id)
+    open(r.c)
+    push(refill, r.c)
+  else
+    push(ready, id)
+  end
+end
+
+local function start(id)
+  local r = rec(id)
+  if r.own == '0' and r.rd then
+    put(id, { own = 1 })
+    local waiting = call('LLEN', P .. 'w:' .. id)
+    if r.st == 'a' and waiting > 0 then call('RPUSH', P .. 'q:' .. id, '*' .. int(waiting)) end
+    return push(refill, id)
+  end
+  put(id, { rd = 1 })
+  if not r.c then return push(ready, id) end
+  call('RPUSH', P .. 'q:' .. r.c, id)
+  open(r.c)
+  push(refill, r.c)
+end
+
+local function close(id)
+  if rec(id).cl == '1' or ENDED[rec(id).st] then return end
+  put(id, { cl = 1 })
+  call('ZREM', P .. 'out', '!a:' .. id)
+  local waiting = call('LLEN', P .. 'w:' .. id)
+  if rec(id).own == '1' and rec(id).st == 'a' and waiting > 0 then
+    call('RPUSH', P .. 'q:' .. id, '*' .. int(waiting))
+  end
+  push(refill, id)
+end
+
+function write.add(change)
+  local id = change.id
+  if change.run == '1' then
+    for _, member in ipairs(change.ids) do put(member, { rd = 1 }) end
+  end
+  set_height(id)
+  append(P .. 'm:' .. id, change.ids)
+  append(P .. (change.run == '1' and 'q:' or 'w:') .. id, change.ids)
+  put(id, { nm = num(rec(id), 'nm') + #change.ids, ac = now })
+  if change.run == '1' then
+    open(id)
+    push(refill, id)
+  end
+  if change.closes then close(id) end
+end
+
+function write.message(change) call('HSET', P .. 'b:' .. home(change.id), change.id .. ':m', change.text) end
+function write.run(change) start(change.id) end
+function write.close(change) close(change.id) end
+
+function write.patch(change)
+  local key = P .. 'b:' .. home(change.id)
+  call('HSET', key, change.id, (call('HGET', key, change.id) or '{}') .. '\n' .. change.text)
+end
+
+local remember = false
+for _, change in ipairs(changes) do
+  write[change.verb](change)
+  remember = remember or (change.verb ~= 'node' and change.verb ~= 'members' and change.verb ~= 'draft')
+end
+if remember then call('SET', P .. 'op:' .. op, '', 'EX', 600) end
+drain()
+local floors = {}
+for id, height in pairs(heights) do
+  if not rec(id) then floors[#floors + 1] = { id, height } end
+end
+return answer('ok', floors)

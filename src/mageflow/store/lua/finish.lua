@@ -1,0 +1,23 @@
+--[[ A run reports its outcome; successors and callbacks become ready in the same step.
+
+ARGV[3] id   [4] run   [5] d (done) or f (failed)   [6] result or error as JSON
+Returns {'recorded', rows, nodes, continues}, or what became of it: gone, ended, superseded.
+Invariant: one outcome is recorded; what a superseded run reports changes nothing.
+]]
+local id, run, outcome = ARGV[3], ARGV[4], ARGV[5]
+local r = rec(id)
+if not r then return answer('gone') end
+if r.op == op then return answer('recorded') end
+if r.n ~= run then return answer('superseded') end
+local counted = release(id)
+local status = 'ended'
+if not ENDED[r.st] then
+  status = 'recorded'
+  call('ZREM', P .. 'out', id)
+  call('HSET', P .. 'b:' .. home(id), id .. (outcome == 'd' and ':r' or ':e'), ARGV[6])
+  put(id, { op = op })
+  end_node(id, outcome)
+end
+drain()
+if counted then live(id, -1) end
+return answer(status)

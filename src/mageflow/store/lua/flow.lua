@@ -1,0 +1,405 @@
+--[[ The transitions that every script shares: what becomes ready, what an end does to the containers above it.
+
+A script pushes jobs, `drain` works them off in order. Whatever can be large stops when the budget is used up and leaves a
+continue row, so no script does more than about 100 units of work.
+]]
+local budget = 100
+local jobs, first = {}, 1
+local rows, nodes, continues, seen = {}, {}, {}, {}
+local copies = 0
+local end_node, ready, refill, walk, copy
+
+local function push(job, ...) jobs[#jobs + 1] = { job, ... } end
+
+local function drain()
+  while first <= #jobs do
+    local job = jobs[first]
+    first = first + 1
+    job[1](job[2], job[3], job[4], job[5])
+  end
+end
+
+local function continue(row)
+  call('ZADD', P .. 'out', int(now + OFFER_AFTER), row)
+  continues[#continues + 1] = row
+end
+
+-- The value that `id` injects, if it is one string of acceptable size; a list or a large value is read by the caller.
+local function value_of(id)
+  if not id then return '' end
+  local record = rec(id)
+  if not record or record.k ~= 't' then return false end
+  local key = P .. 'b:' .. (record.c or id)
+  if call('HSTRLEN', key, id .. ':r') > settings[8] then return false end
+  return call('HGET', key, id .. ':r')
+end
+
+-- Append what a dispatch needs to know of a signature and of the containers above it.
+local function describe(id)
+  while id and not seen[id] do
+    seen[id] = true
+    local r = rec(id)
+    if not r then return end
+    local payload = call('HMGET', P .. 'b:' .. home(id), id, id .. ':m')
+    nodes[#nodes + 1] = { id, r.k, r.c or '', r.x or '', payload[1] or '', payload[2] or '', r['in'] or '',
+      value_of(r['in']), r.ie or '', r.o or '' }
+    id = r.c
+  end
+end
+
+local function offer(id)
+  local r = rec(id)
+  rows[#rows + 1] = { id, num(r, 'd'), num(r, 'a'), num(r, 'of') }
+  describe(id)
+end
+
+local function row(id)
+  put(id, { d = num(rec(id), 'd') + 1, of = 0 })
+  call('ZADD', P .. 'out', int(now + OFFER_AFTER), id)
+  offer(id)
+end
+
+local function live(id, amount)
+  local root = top(id)
+  if root and add(root, 'lv', amount) == 0 then continue('!x:' .. root) end
+end
+
+local function new_id()
+  copies = copies + 1
+  local alphabet = '0123456789ABCDEFGHJKMNPQRSTVWXYZ'
+  local out, time = {}, now
+  for i = 10, 1, -1 do
+    local digit = time % 32
+    out[i] = string.sub(alphabet, digit + 1, digit + 1)
+    time = (time - digit) / 32
+  end
+  local digest = redis.sha1hex(op .. ':' .. copies)
+  for i = 1, 16 do
+    local digit = tonumber(string.sub(digest, i * 2 - 1, i * 2), 16) % 32
+    out[10 + i] = string.sub(alphabet, digit + 1, digit + 1)
+  end
+  return table.concat(out)
+end
+
+-- Templates: a signature that is named as a callback is kept while a record names it.
+local function each_callback(id, visit)
+  local lists = call('HMGET', P .. 'b:' .. home(id), id .. ':s', id .. ':f')
+  for i = 1, 2 do
+    for template in string.gmatch(lists[i] or '', '%S+') do visit(template) end
+  end
+  return lists
+end
+
+local function refer(template)
+  if rec(template) then
+    add(template, 'rf', 1)
+    call('ZREM', P .. 'ix:p', template)
+  end
+end
+
+local function forget(template)
+  local record = rec(template)
+  if record and add(template, 'rf', -1) == 0 and record.st == 'p' and not record.c and not record.rd then
+    call('ZADD', P .. 'ix:p', int(now + settings[KIND[record.k]]), template)
+  end
+end
+
+local COPIED = { 'k', 'h', 'tn', 'nm', 'mc', 'sf', 'mt', 'os', 'cl' }
+
+-- Copy one record and its payload, without its members. `fields` say where the copy hangs.
+local function copy_node(source, target, fields)
+  local r = rec(source)
+  for _, name in ipairs(COPIED) do fields[name] = r[name] end
+  fields.st, fields.t0 = 'p', now
+  cache[target] = {}
+  put(target, fields)
+  local from = call('HMGET', P .. 'b:' .. home(source), source, source .. ':s', source .. ':f')
+  local to = { target, from[1] or '{}' }
+  if from[2] then to[3], to[4] = target .. ':s', from[2] end
+  if from[3] then to[#to + 1], to[#to + 2] = target .. ':f', from[3] end
+  call('HSET', P .. 'b:' .. home(target), unpack(to))
+  each_callback(target, refer)
+  budget = budget - 1
+end
+
+-- Make the copies that k:<root> lists, an entry `source target offset` for the members of each container.
+copy = function(root)
+  local list = P .. 'k:' .. root
+  while budget > 0 do
+    local entry = call('LPOP', list)
+    if not entry then
+      call('ZREM', P .. 'out', '!k:' .. root)
+      return push(ready, root)
+    end
+    local source, target, offset = string.match(entry, '^(%S+) (%S+) (%d+)$')
+    offset = tonumber(offset)
+    local members = call('LRANGE', P .. 'm:' .. source, offset, offset + 19)
+    local made = {}
+    for i, member in ipairs(members) do
+      local id = new_id()
+      copy_node(member, id, { c = target, x = offset + i - 1 })
+      made[i] = id
+      if rec(member).k ~= 't' then call('RPUSH', list, member .. ' ' .. id .. ' 0') end
+    end
+    if #made > 0 then
+      call('RPUSH', P .. 'm:' .. target, unpack(made))
+      if rec(target).k == 's' then call('RPUSH', P .. 'w:' .. target, unpack(made)) end
+      call('LPUSH', list, source .. ' ' .. target .. ' ' .. int(offset + #made))
+    end
+  end
+  continue('!k:' .. root)
+end
+
+-- Start a fresh copy of each success (`s`) or error (`f`) callback.
+local function fire(id, which)
+  local templates = call('HGET', P .. 'b:' .. home(id), id .. ':' .. which)
+  for template in string.gmatch(templates or '', '%S+') do
+    local source = rec(template)
+    if source then
+      local target = new_id()
+      local fields = { o = id, rd = 1 }
+      if which == 's' then fields['in'] = rec(id).rs or id else fields.ie = id end
+      copy_node(template, target, fields)
+      live(id, 1)
+      call('RPUSH', P .. 'c:' .. id, target)
+      if source.k == 't' then
+        push(ready, target)
+      else
+        if source.k == 's' then put(target, { cl = 1 }) end
+        call('RPUSH', P .. 'k:' .. target, template .. ' ' .. target .. ' 0')
+        push(copy, target)
+      end
+    else
+      call('HSET', P .. 'b:' .. home(id), id .. ':p', template)
+    end
+  end
+end
+
+local function index(id, from, to)
+  local r = rec(id)
+  if r.c or r.o then return end
+  call('ZREM', P .. 'ix:' .. from, id)
+  call('ZADD', P .. 'ix:' .. to, int(to == 'a' and now or now + settings[3 + KIND[r.k]]), id)
+end
+
+-- A container that ends because one above it ended: once its walk is done and nothing below it is active.
+local function settle(id)
+  local r = rec(id)
+  if r.st == 'a' and r.wc == 'x' and num(r, 'na') <= 0 then push(end_node, id, 'c', r.wr) end
+end
+
+local function all_ended(r) return num(r, 'nd') + num(r, 'nf') + num(r, 'nc') >= num(r, 'nm') end
+
+-- Fail a swarm: `source` is where its error is to be found.
+local function fail_swarm(id, source)
+  local r = rec(id)
+  local stop = r.os == 'interrupt'
+  put(id, { es = source, wr = 'swarm_failed', wi = stop and 1 or 0,
+    nc = num(r, 'nm') - num(r, 'nd') - num(r, 'nf') - (stop and 0 or num(r, 'na')) })
+  call('UNLINK', P .. 'q:' .. id, P .. 'w:' .. id)
+  push(end_node, id, 'f')
+  push(walk, id)
+end
+
+local function chain_goes_on(id, member, st)
+  local r = rec(id)
+  if st == 'd' then
+    local next_id = call('LINDEX', P .. 'm:' .. id, num(rec(member), 'x') + 1)
+    local leaf = rec(member).rs or member
+    if next_id then
+      rec(next_id)
+      put(next_id, { ['in'] = leaf, rd = 1 })
+      push(ready, next_id)
+    else
+      put(id, { rs = leaf })
+      push(end_node, id, 'd')
+    end
+  else
+    put(id, { es = rec(member).es or member, wr = 'skipped', wi = 0,
+      wc = num(rec(member), 'x') + 1 })
+    push(end_node, id, 'f')
+    push(walk, id)
+  end
+end
+
+local function swarm_goes_on(id, member, st)
+  local failures = add(id, 'n' .. st, 1)
+  local r = rec(id)
+  if st ~= 'd' then
+    failures = num(r, 'nf') + num(r, 'nc')
+    if r.sf and failures >= tonumber(r.sf) then return fail_swarm(id, rec(member).es or member) end
+  end
+  push(refill, id)
+end
+
+-- What the end of a member means for its container.
+local function child_ended(id, member, st, was)
+  local r = rec(id)
+  if not r then return end
+  if was == 'a' then add(id, 'na', -1) end
+  if r.k == 's' then call('SREM', P .. 'l:' .. id, member) end
+  if r.st ~= 'a' then return end
+  local gone, above = dead(id)
+  if gone then
+    if not r.wc then put(id, { wr = rec(above).wr or 'canceled', wi = rec(above).wi or 0, wc = 0 }) push(walk, id) end
+    return settle(id)
+  end
+  if r.k == 'c' then chain_goes_on(id, member, st) else swarm_goes_on(id, member, st) end
+end
+
+-- Record the end of a signature; callbacks fire unless it is canceled.
+end_node = function(id, st, reason)
+  local r = rec(id)
+  if ENDED[r.st] then return end
+  local was = r.st
+  put(id, { st = st, t2 = now, re = reason })
+  if st ~= 'c' then fire(id, st == 'd' and 's' or 'f') end
+  if r.k == 's' then
+    call('ZREM', P .. 'out', '!a:' .. id, '!r:' .. id)
+    call('UNLINK', P .. 'q:' .. id, P .. 'w:' .. id)
+  end
+  if r.c then return child_ended(r.c, id, st, was) end
+  index(id, was, st)
+  call('PUBLISH', P .. 'ended', id)
+  live(id, -1)
+end
+
+-- A run that is stopped keeps its slot in every living swarm above it until its last report.
+local function keep_slots(id, run)
+  local record = rec(id)
+  while record and record.c do
+    local container = rec(record.c)
+    if container and container.k == 's' and container.st == 'a' then
+      call('SADD', P .. 'l:' .. record.c, id .. '~' .. run)
+    end
+    record = container
+  end
+end
+
+local function free_slots(id, run)
+  local record = rec(id)
+  while record and record.c do
+    if call('SREM', P .. 'l:' .. record.c, id .. '~' .. run) == 1 then push(refill, record.c) end
+    record = rec(record.c)
+  end
+end
+
+-- The run of a signature is over: its last report came, or its lease lapsed. Returns whether it was still counted.
+local function release(id)
+  if call('ZREM', P .. 'runs', id) == 0 then return false end
+  free_slots(id, rec(id).n)
+  return true
+end
+
+local function cancel_member(id, reason, stop)
+  local r = rec(id)
+  budget = budget - 1
+  if ENDED[r.st] then return end
+  if r.st == 'p' then
+    if r.rd then call('ZREM', P .. 'out', id) end
+    put(id, { st = 'c', t2 = now, re = reason })
+  elseif r.k ~= 't' then
+    if not r.wc then
+      put(id, { wr = reason, wi = stop and 1 or 0, wc = 0 })
+      push(walk, id)
+    end
+  else
+    local runs = call('ZSCORE', P .. 'runs', id)
+    if runs and not stop then return end
+    if runs then keep_slots(id, r.n) end
+    call('ZREM', P .. 'out', id)
+    put(id, { st = 'c', t2 = now, re = reason })
+    add(r.c, 'na', -1)
+  end
+end
+
+-- Cancel the members of a container that has not started, stop those that run where it says so.
+walk = function(id)
+  local r = rec(id)
+  local from = r.wc == 'x' and 0 or num(r, 'wc')
+  while budget > 0 and r.wc ~= 'x' do
+    local members = call('LRANGE', P .. 'm:' .. id, from, from + 19)
+    for _, member in ipairs(members) do cancel_member(member, r.wr, r.wi == '1') end
+    from = from + #members
+    if #members < 20 then
+      put(id, { wc = 'x' })
+      call('ZREM', P .. 'out', '!c:' .. id)
+      return settle(id)
+    end
+    put(id, { wc = from })
+  end
+  if r.wc ~= 'x' then continue('!c:' .. id) end
+end
+
+-- The next ready member of a swarm, or nothing.
+local function next_ready(id)
+  while budget > 0 do
+    local entry = call('LPOP', P .. 'q:' .. id)
+    if not entry then return end
+    budget = budget - 1
+    if string.sub(entry, 1, 1) ~= '*' then return entry end
+    local left = tonumber(string.sub(entry, 2)) - 1
+    local member = call('LPOP', P .. 'w:' .. id)
+    if member and left > 0 then call('LPUSH', P .. 'q:' .. id, '*' .. int(left)) end
+    if member and not rec(member).rd then
+      put(member, { rd = 1 })
+      return member
+    end
+  end
+end
+
+-- Fill the free slots of a swarm; end it when there is nothing left to wait for.
+refill = function(id)
+  local r = rec(id)
+  if r.st ~= 'a' or dead(id) then return end
+  local bound = r.mc and tonumber(r.mc) or math.huge
+  local held = call('SCARD', P .. 'l:' .. id)
+  while held < bound do
+    local member = next_ready(id)
+    if not member then break end
+    if rec(member).st == 'p' then
+      call('SADD', P .. 'l:' .. id, member)
+      held = held + 1
+      push(ready, member)
+    end
+  end
+  if held < bound and call('EXISTS', P .. 'q:' .. id) == 1 then return continue('!r:' .. id) end
+  if r.cl == '1' then
+    if all_ended(r) then push(end_node, id, 'd') end
+  elseif held == 0 then
+    put(id, { ac = now })
+    call('ZADD', P .. 'out', int(now + settings[3]), '!a:' .. id)
+  end
+end
+
+local function activate(id, own)
+  local r = rec(id)
+  put(id, { st = 'a', t1 = now, rd = 1, own = own })
+  if r.c then add(r.c, 'na', 1) else index(id, 'p', 'a') end
+  if not r.c and not r.o then add(id, 'lv', 1) end
+  if r.k == 'c' then
+    local member = call('LINDEX', P .. 'm:' .. id, 0)
+    rec(member)
+    put(member, { rd = 1 })
+    push(ready, member)
+  else
+    local waiting = call('LLEN', P .. 'w:' .. id)
+    if own == 1 and waiting > 0 then call('RPUSH', P .. 'q:' .. id, '*' .. int(waiting)) end
+    push(refill, id)
+  end
+end
+
+-- A signature may start: a task gets a row of the outbox, a container opens.
+ready = function(id, own)
+  local r = rec(id)
+  if r.st ~= 'p' then return end
+  budget = budget - 1
+  if r.k ~= 't' then return activate(id, r.own == '0' and 0 or 1) end
+  if not r.c and not r.o then
+    index(id, 'p', 'a')
+    add(id, 'lv', 1)
+  end
+  row(id)
+end
+
+local function answer(status, extra) return { status, rows, nodes, continues, extra or {} } end

@@ -1,0 +1,105 @@
+--!df flags=allow-undeclared-keys
+--[[ Prelude of every script: names, records, the path to the root.
+
+KEYS[1]  `{mf:<namespace>}:out`; every other key is built from its prefix, always with the same hash tag.
+ARGV[1]  operation id, made once for each API call
+ARGV[2]  settings, nine numbers: never-started ttl (task chain swarm), finished ttl (task chain swarm), all in ms; crash
+         limit; largest value in bytes that is sent along with a row; lease in ms
+
+Keys behind the prefix
+  out        zset    outbox: signature id (dispatch row) or `!<kind>:<id>` (continue row) -> due time in ms
+  runs       zset    signature id of an accepted run -> last sign of life of its worker in ms
+  ix:<st>    zset    roots by status: p -> expiry of the never started, a -> start, d f c -> expiry of the finished
+  workers    zset    worker -> last beat;   tasks  hash  name -> definition;   lo  hash  name -> offer of the newest start
+  drafts     zset    draft id -> time of its expiry;   dr:<draft>  list  what it wrote;   op:<op>  string  repeats
+  s:<id>     hash    record, short fields only;   b:<id>  hash  payloads of a root or of the members of a container
+  m:<id>     list    members in order;   c:<id>  list  callbacks that this signature fired
+  w:<id>     list    members of a swarm that no run or close has made ready yet
+  q:<id>     list    ready members of a swarm; `*n` stands for the next n of w:<id>
+  l:<id>     set     slots of a swarm: member ids, `<id>~<run>` for a run that outlived its member
+  k:<id>     list    copies still to be made for a fired callback;   x:<id>  list  records still to be expired
+
+Fields of a record
+  k kind (t task, c chain, s swarm)   st status (p a d f c)   c container   x index in a chain   o signature that fired it
+  h height   dr draft   tn task name   rd told to run   d dispatch   a attempts used   n run   sd dispatch and attempt last started
+  w worker   op last operation   cr lapses   of offers   oa offered at   t0 created   t1 started   t2 ended
+  in id of the value injected   ie id of the error injected   rs source of the result   es source of the error   re reason
+  rf records that name it as a callback   lv what keeps a root from expiring: itself, fired callbacks, runs
+  nm members   na active   nd done   nf failed   nc canceled   wc cursor of the cancel walk   wr its reason   wi it stops runs
+  xt ttl of the expiry walk   mc sf mt os cl  swarm settings and the gate   own  the swarm's own run came   ac  last activity of an open swarm
+]]
+local P = string.match(KEYS[1], '^(.*:)')
+local call = redis.call
+local clock = call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local op = ARGV[1]
+local settings = {}
+for number in string.gmatch(ARGV[2] or '', '%S+') do settings[#settings + 1] = tonumber(number) end
+local KIND = { t = 1, c = 2, s = 3 }
+local ENDED = { d = true, f = true, c = true }
+local OFFER_AFTER = 2000
+
+local function int(value) return string.format('%d', value) end
+
+-- Records, read once for each script.
+local cache = {}
+local function rec(id)
+  local known = cache[id]
+  if known == nil then
+    local flat = call('HGETALL', P .. 's:' .. id)
+    known = false
+    if #flat > 0 then
+      known = {}
+      for i = 1, #flat, 2 do known[flat[i]] = flat[i + 1] end
+    end
+    cache[id] = known
+  end
+  return known or nil
+end
+
+local function put(id, fields)
+  local flat, record = {}, cache[id]
+  for name, value in pairs(fields) do
+    if type(value) == 'number' then value = int(value) end
+    flat[#flat + 1] = name
+    flat[#flat + 1] = value
+    record[name] = value
+  end
+  call('HSET', P .. 's:' .. id, unpack(flat))
+end
+
+local function add(id, name, amount)
+  local record = rec(id)
+  record[name] = int(call('HINCRBY', P .. 's:' .. id, name, amount))
+  return tonumber(record[name])
+end
+
+local function num(record, name) return tonumber(record[name] or 0) end
+local function home(id) return rec(id).c or id end
+
+local function top(id)
+  local record = rec(id)
+  while record do
+    local above = record.c or record.o
+    if not above or not rec(above) then return id end
+    id, record = above, rec(above)
+  end
+end
+
+-- Whether a container above has ended: what has not ended below it counts as canceled. The failure of a container does
+-- not reach the callbacks that were fired below it. Also returns the container.
+local function dead(id)
+  local record = rec(id)
+  while record and record.c do
+    local container = rec(record.c)
+    if not container then return false end
+    if ENDED[container.st] then return true, record.c end
+    record = container
+  end
+  return false
+end
+
+local function ended(record, id)
+  if ENDED[record.st] then return record.st end
+  if dead(id) and (record.st == 'p' or record.k ~= 't' or not call('ZSCORE', P .. 'runs', id)) then return 'c' end
+end

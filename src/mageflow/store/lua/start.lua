@@ -1,0 +1,31 @@
+--[[ A delivery asks to run.
+
+ARGV[3] id   [4] dispatch   [5] attempts used before   [6] worker   [7] id of the run at the task manager
+Returns {'run', ..., {run, attempt}} or the reason why not: gone, ended, canceled, stale, duplicate.
+Invariant: of the deliveries of one dispatch and attempt one is accepted, unless the lease of that run lapsed.
+]]
+local id, dispatch, attempt = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
+local r = rec(id)
+if not r then return answer('gone') end
+if r.op == op then return answer('run', { num(r, 'n'), attempt }) end
+if ENDED[r.st] then return answer('ended') end
+if dead(id) then return answer('canceled') end
+local d, a = num(r, 'd'), num(r, 'a')
+if dispatch < d or (dispatch == d and attempt < a) then return answer('stale') end
+local seen_alive = call('ZSCORE', P .. 'runs', id)
+if dispatch == d and attempt == a and r.sd == d .. '.' .. a then
+  if seen_alive and tonumber(seen_alive) > now - settings[9] then return answer('duplicate') end
+end
+local newest = r.tn and r.oa and call('HGET', P .. 'lo', r.tn)
+call('ZREM', P .. 'out', id)
+call('ZADD', P .. 'runs', int(now), id)
+local fields = { n = num(r, 'n') + 1, w = ARGV[6], op = op, sd = dispatch .. '.' .. attempt, d = dispatch, a = attempt }
+if r.st == 'p' then
+  fields.st, fields.t1 = 'a', now
+  if r.c then add(r.c, 'na', 1) end
+end
+put(id, fields)
+if ARGV[7] ~= '' then call('HSET', P .. 'b:' .. home(id), id .. ':i', ARGV[7]) end
+if r.tn and r.oa and (not newest or tonumber(newest) < tonumber(r.oa)) then call('HSET', P .. 'lo', r.tn, r.oa) end
+if not seen_alive then live(id, 1) end
+return answer('run', { fields.n, attempt })

@@ -1,0 +1,85 @@
+--[[ Find what nobody cares for any more: overdue rows, lapsed runs, expired flows and drafts. Claims are atomic.
+
+ARGV[3] 1 if the queue of the task manager is empty   [4] ms within which an offered row should start
+Returns {'ok', rows, nodes, continues, {undecided, more}}: rows to be offered now, continue rows to be worked off, the number
+of offered rows that would be offered again if the queue were known to be empty, and whether more is due.
+]]
+local undecided = 0
+local MINUTE = 60000
+
+-- A row that was offered and has not started: at once if its message must be lost, else after 1, 2, 4 .. 60 minutes.
+local function offer_again(id, r)
+  local offers, offered_at = num(r, 'of'), num(r, 'oa')
+  local newest = r.tn and call('HGET', P .. 'lo', r.tn)
+  local lost = ARGV[3] == '1' or (newest and tonumber(newest) > offered_at)
+  local wait = math.min(60, 2 ^ math.min(6, math.max(0, offers - 3))) * MINUTE
+  if (lost and offers <= 2) or now - offered_at >= wait then
+    call('ZADD', P .. 'out', int(now + OFFER_AFTER), id)
+    return offer(id)
+  end
+  undecided = undecided + (offers <= 2 and 1 or 0)
+  local age, timeout = now - offered_at, tonumber(ARGV[4])
+  local next_look = age < 2 * timeout and 1000 or math.min(math.max(timeout, age / 2), math.max(timeout, 6000))
+  if offers > 2 then next_look = math.min(wait - age, MINUTE) end
+  call('ZADD', P .. 'out', int(now + next_look), id)
+end
+
+local due = call('ZRANGEBYSCORE', P .. 'out', '-inf', int(now), 'LIMIT', 0, 50)
+for _, id in ipairs(due) do
+  if string.sub(id, 1, 1) == '!' then
+    continue(id)
+  else
+    local r = rec(id)
+    if not r or ENDED[r.st] then
+      call('ZREM', P .. 'out', id)
+    elseif num(r, 'of') == 0 then
+      call('ZADD', P .. 'out', int(now + OFFER_AFTER), id)
+      offer(id)
+    else
+      offer_again(id, r)
+    end
+  end
+end
+
+local function lapse(id)
+  local r = rec(id)
+  local counted = release(id)
+  if r and not ENDED[r.st] then
+    local gone, above = dead(id)
+    local lapses = add(id, 'cr', 1)
+    if gone then
+      push(end_node, id, 'c', rec(above).wr)
+    elseif lapses > settings[7] then
+      call('HSET', P .. 'b:' .. home(id), id .. ':e', '{"type":"WorkerLostError","message":"its worker was lost '
+        .. int(lapses) .. ' times (crash_limit)"}')
+      push(end_node, id, 'f')
+    else
+      row(id)
+    end
+  end
+  drain()
+  if counted then live(id, -1) end
+end
+
+local gap = tonumber(call('GET', P .. 'gap') or 0)
+if now - gap > settings[9] then
+  for _, id in ipairs(call('ZRANGEBYSCORE', P .. 'runs', '-inf', int(now - settings[9]), 'LIMIT', 0, 20)) do
+    if rec(id) then lapse(id) else call('ZREM', P .. 'runs', id) end
+  end
+end
+
+-- What was never started goes after its time: the record first, so that nobody can start it any more.
+for _, id in ipairs(call('ZRANGEBYSCORE', P .. 'ix:p', '-inf', int(now), 'LIMIT', 0, 10)) do
+  call('ZREM', P .. 'ix:p', id)
+  if rec(id) and rec(id).st == 'p' and num(rec(id), 'rf') == 0 then
+    put(id, { st = 'c', t2 = now, re = 'expired' })
+    continue('!x:' .. id)
+  end
+end
+for _, st in ipairs({ 'd', 'f', 'c' }) do call('ZREMRANGEBYSCORE', P .. 'ix:' .. st, '-inf', int(now)) end
+call('ZREMRANGEBYSCORE', P .. 'workers', '-inf', int(now - 60000))
+for _, draft in ipairs(call('ZRANGEBYSCORE', P .. 'drafts', '-inf', int(now), 'LIMIT', 0, 10)) do
+  continue('!g:' .. draft)
+  call('ZADD', P .. 'drafts', int(now + MINUTE), draft)
+end
+return answer('ok', { undecided, #due == 50 and 1 or 0 })

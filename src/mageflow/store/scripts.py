@@ -1,0 +1,106 @@
+"""The Lua scripts as they are sent: prelude, shared transitions, and the script itself."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+
+from mageflow.config import MageflowConfig
+from mageflow.flow.signature import Add, Change, Claim, Close, Members, Message, NewSignature, Patch, Run
+
+LEASE = 6.0
+"""Seconds without a sign of life after which a run is given to another worker."""
+
+_LUA = files("mageflow.store") / "lua"
+_SEPARATOR = "\x1f"
+Argument = str | bytes | int
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """One script: its source and the digest by which Redis knows it."""
+
+    name: str
+    source: str
+    sha: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sha", hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest())
+
+
+def _load(name: str, *, shared: bool = True) -> Script:
+    parts = ("prelude", "flow", name) if shared else ("prelude", name)
+    return Script(name, "\n".join((_LUA / f"{part}.lua").read_text(encoding="utf-8") for part in parts))
+
+
+COMMIT = _load("commit")
+START = _load("start")
+FINISH = _load("finish")
+ATTEMPT_FAILED = _load("attempt_failed")
+STOPPED = _load("stopped")
+REFUSED = _load("refused")
+SWEEP = _load("sweep")
+CONTINUE = _load("continue")
+OFFERED = _load("offered", shared=False)
+BEAT = _load("beat", shared=False)
+READ = _load("read", shared=False)
+
+
+def settings_argument(config: MageflowConfig) -> str:
+    """Return ARGV[2] of every script, see prelude.lua."""
+    kinds = [config.ttl.of_kind(kind) for kind in ("task", "chain", "swarm")]
+    numbers = [
+        *(ttl.active_ttl * 1000 for ttl in kinds),
+        *(ttl.done_ttl * 1000 for ttl in kinds),
+        config.crash_limit,
+        config.inline_limit,
+        LEASE * 1000,
+    ]
+    return " ".join(str(int(number)) for number in numbers)
+
+
+def _fields(signature: NewSignature, height: int) -> str:
+    pairs: list[tuple[str, int | str]] = [("h", height)]
+    if signature.task_name is not None:
+        pairs.append(("tn", short_name(signature.task_name)))
+    pairs.extend(signature.settings.items())
+    return _SEPARATOR.join(f"{name}{_SEPARATOR}{value}" for name, value in pairs)
+
+
+def short_name(task_name: str) -> str:
+    """Return a name of at most 60 bytes that stands for the task in records: longer fields would unpack the hash."""
+    if len(task_name.encode()) <= 60 and _SEPARATOR not in task_name:
+        return task_name
+    return hashlib.sha1(task_name.encode(), usedforsecurity=False).hexdigest()
+
+
+def _list(ids: Sequence[str]) -> Iterable[Argument]:
+    return (len(ids), *ids)
+
+
+def change_arguments(change: Change, height: int = 1) -> Iterable[Argument]:
+    """Return a change as the verbs of commit.lua; `height` is the least height of a new container."""
+    match change:
+        case NewSignature():
+            return (
+                *("node", change.id, change.kind.letter, change.container or ""),
+                *("" if change.index is None else change.index, _fields(change, height)),
+                *(change.body, change.message or "", " ".join(change.success), " ".join(change.failure)),
+            )
+        case Claim():
+            index = "" if change.index is None else change.index
+            return ("claim", change.id, change.container, index, change.message or "")
+        case Members():
+            return ("members", change.container, int(change.waiting), *_list(change.ids))
+        case Add():
+            return ("add", change.swarm, int(change.close_on_max), int(change.run), *_list(change.ids))
+        case Message():
+            return ("message", change.id, change.message)
+        case Run():
+            return ("run", change.id)
+        case Close():
+            return ("close", change.id)
+        case Patch():
+            return ("patch", change.id, change.line)

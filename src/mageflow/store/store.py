@@ -1,0 +1,242 @@
+"""The store: every state change of flows, each one atomic script."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import redis
+from redis.exceptions import RedisError, ResponseError
+
+from mageflow import errors
+from mageflow.config import MageflowConfig
+from mageflow.flow.event import AttemptFailed, Failed, Succeeded
+from mageflow.flow.ids import key_of, new_id
+from mageflow.flow.signature import MAX_DEPTH, Change, Claim, Members, NewSignature
+from mageflow.flow.task import TaskDefinition
+from mageflow.store import scripts
+from mageflow.store.codec import Answer, Record, decode_answer, decode_record, text
+from mageflow.store.keys import Keys
+from mageflow.store.link import Link, RedisSource, address_of, open_pool
+
+logger = logging.getLogger("mageflow.store")
+
+CHUNK = 100
+"""Records that one script writes at the most."""
+_RETRY_FOR = 5.0
+_LONGEST_PAUSE = 1.0
+_PassingErrors = (redis.ConnectionError, redis.TimeoutError, redis.exceptions.BusyLoadingError, OSError)
+
+
+class Store:
+    """Redis or Valkey as the place of flows.
+
+    A call is repeated while Redis cannot be reached, for 5 s at the most (reports of runs: until it answers); each carries
+    an operation id, so a repeat changes nothing.
+    """
+
+    def __init__(self, source: RedisSource, config: MageflowConfig) -> None:
+        self.config = config
+        self.keys = Keys(config.namespace)
+        self.address = address_of(source)
+        self._client = open_pool(source)
+        self._link = Link(self._client)
+        self._settings = scripts.settings_argument(config)
+
+    async def connect(self) -> None:
+        """Reach the server once.
+
+        Raises:
+            StoreUnavailableError: it cannot be reached, or is older than Redis 6.2.
+        """
+        try:
+            info: Mapping[str, Any] = await self._client.info("server")
+        except (RedisError, OSError) as error:
+            raise errors.StoreUnavailableError(self.address, f"cannot be reached: {error}") from error
+        version = str(info.get("redis_version", "0"))
+        if tuple(int(part) for part in version.split(".")[:2]) < (6, 2):
+            raise errors.StoreUnavailableError(self.address, f"version {version} is too old, 6.2 is needed")
+
+    async def check_eviction(self) -> None:
+        """Refuse a server that may evict records.
+
+        Raises:
+            StoreUnavailableError: its policy is not `noeviction`.
+        """
+        info: Mapping[str, Any] = await self._client.info("memory")
+        policy = str(info.get("maxmemory_policy", "noeviction"))
+        if policy != "noeviction" and not self.config.allow_eviction:
+            reason = f"maxmemory-policy is {policy}; flows need noeviction (or MageflowConfig(allow_eviction=True))"
+            raise errors.StoreUnavailableError(self.address, reason)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._link.close()
+
+    async def commit(self, changes: Sequence[Change]) -> Answer:
+        """Write a block of changes: all of it or nothing. One round trip, above 100 new records one more for each 100.
+
+        Raises:
+            SignatureNotFoundError, AlreadyInContainerError, CycleError, TooDeepError, AlreadyStartedError,
+            IllegalMoveError, SwarmIsClosedError, SwarmIsCanceledError, TooManyTasksError: nothing was written.
+        """
+        heights: dict[str, int] = {}
+        parts = [change for change in changes if _is_part(change)]
+        if len(parts) <= CHUNK:
+            return await self._commit([*changes], heights)
+        draft = _draft_of(changes)
+        rest = [change for change in changes if not _is_part(change)]
+        try:
+            for start in range(0, len(parts), CHUNK):
+                answer = await self._commit(parts[start : start + CHUNK], heights, "draft", draft)
+                for container, height in answer.extra:
+                    heights[text(container)] = max(height, heights.get(text(container), 1))
+            return await self._commit(rest, heights, "publish", draft)
+        except errors.MageflowError:
+            await self._take_back(draft)
+            raise
+
+    async def _take_back(self, draft: str) -> None:
+        """Undo the parts of a block that was refused; where Redis is away the sweeper does it later."""
+        with contextlib.suppress(errors.StoreUnavailableError):
+            while (await self.continue_(f"!g:{draft}")).ready.continues:
+                pass
+
+    async def _commit(self, changes: Sequence[Change], heights: Mapping[str, int], *prefix: str) -> Answer:
+        arguments: list[scripts.Argument] = [*prefix]
+        for change in changes:
+            height = heights.get(change.id, 1) if isinstance(change, NewSignature) else 1
+            arguments.extend(scripts.change_arguments(change, height))
+        answer = await self._run(scripts.COMMIT, *arguments)
+        if answer.status == "refused":
+            code, identifier, detail = map(text, answer.extra)
+            raise self._refusal(code, identifier, detail)
+        return answer
+
+    async def start(self, identifier: str, dispatch: int, attempt: int, worker: str, manager_run: str) -> Answer:
+        """A delivery asks to run: `run` with the number of the run, or why not. One round trip."""
+        return await self._run(scripts.START, identifier, dispatch, attempt, worker, manager_run)
+
+    async def apply(self, event: Succeeded | Failed) -> Answer:
+        """Record the outcome of a run and what follows from it. One round trip; repeated until Redis answers."""
+        outcome, payload = ("d", event.result) if isinstance(event, Succeeded) else ("f", event.error)
+        return await self._run(scripts.FINISH, event.id, event.run, outcome, payload, patient=True)
+
+    async def attempt_failed(self, event: AttemptFailed) -> Answer:
+        """Record that the task manager will run another attempt. One round trip; repeated until Redis answers."""
+        delay = int(event.delay * 1000)
+        arguments = (event.id, event.run, event.attempts_used, delay, event.error)
+        return await self._run(scripts.ATTEMPT_FAILED, *arguments, patient=True)
+
+    async def stopped(self, identifier: str, run: int) -> Answer:
+        """The run was told to stop and is over. One round trip; repeated until Redis answers."""
+        return await self._run(scripts.STOPPED, identifier, run, patient=True)
+
+    async def refused(self, identifier: str, dispatch: int, error: bytes) -> Answer:
+        """A row cannot be dispatched, ever. One round trip; repeated until Redis answers."""
+        return await self._run(scripts.REFUSED, identifier, dispatch, error, patient=True)
+
+    async def offered(self, rows: Sequence[tuple[str, int]], start_timeout: float) -> None:
+        """Rows (id, dispatch) were handed to the task manager. One round trip, shared with others of the tick."""
+        flat = [value for row in rows for value in row]
+        await self._send(scripts.OFFERED, int(start_timeout * 1000), *flat)
+
+    async def sweep(self, *, queue_empty: bool, start_timeout: float) -> Answer:
+        """Claim overdue rows, end lapsed leases, mark what expired. One round trip."""
+        return await self._run(scripts.SWEEP, int(queue_empty), int(start_timeout * 1000))
+
+    async def continue_(self, row: str) -> Answer:
+        """Work off a part of a continue row. One round trip."""
+        return await self._run(scripts.CONTINUE, row)
+
+    async def read(self, ids: Sequence[str]) -> list[Record | None]:
+        """Return the records of these ids in order. One round trip for each 100.
+
+        Raises:
+            BrokenRecordError: a record is not what we wrote.
+        """
+        pages = [ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK)]
+        replies = await asyncio.gather(*(self._send(scripts.READ, *page) for page in pages))
+        found = [reply for page in replies for reply in page]
+        namespace = self.config.namespace
+        return [decode_record(i, reply, key_of(namespace, i)) for i, reply in zip(ids, found, strict=True)]
+
+    async def command(self, *command: object) -> Any:
+        """Send one reading command."""
+        return await self._retried(lambda: self._link.call(*command), patient=False)
+
+    async def register(self, definitions: Iterable[TaskDefinition]) -> None:
+        """Make task names known in the namespace. One round trip."""
+        flat = [value for task in definitions for value in (task.name, task.encode())]
+        if flat:
+            await self.command("HSET", self.keys.tasks, *flat)
+
+    async def definition(self, name: str) -> TaskDefinition | None:
+        """Return a task that any process of the namespace registered. One round trip."""
+        data = await self.command("HGET", self.keys.tasks, name)
+        return TaskDefinition.decode(name, data) if data else None
+
+    async def task_names(self) -> list[str]:
+        """Return the names that are known in the namespace. One round trip."""
+        return sorted(text(name) for name in await self.command("HKEYS", self.keys.tasks))
+
+    async def _run(self, script: scripts.Script, *arguments: scripts.Argument, patient: bool = False) -> Answer:
+        return decode_answer(await self._send(script, *arguments, patient=patient))
+
+    async def _send(self, script: scripts.Script, *arguments: scripts.Argument, patient: bool = False) -> Any:
+        operation, keys = new_id(), [self.keys.outbox]
+        return await self._retried(
+            lambda: self._link.run(script, keys, operation, self._settings, *arguments), patient=patient
+        )
+
+    async def _retried(self, send: Any, *, patient: bool) -> Any:
+        loop = asyncio.get_running_loop()
+        deadline, pause = loop.time() + _RETRY_FOR, 0.05
+        while True:
+            try:
+                return await send()
+            except _PassingErrors as error:
+                if not patient and loop.time() > deadline:
+                    raise errors.StoreUnavailableError(self.address, f"cannot be reached: {error}") from error
+                logger.warning("Redis at %s cannot be reached, trying again: %s", self.address, error)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _LONGEST_PAUSE)
+            except ResponseError as error:
+                if "WRONGTYPE" in str(error) or "user_script" in str(error) or "script" in str(error).lower():
+                    raise errors.BrokenRecordError(self.keys.everything, str(error)) from error
+                raise errors.StoreUnavailableError(self.address, str(error)) from error
+
+    def _refusal(self, code: str, identifier: str, detail: str) -> errors.MageflowError:
+        key = key_of(self.config.namespace, identifier)
+        where = key_of(self.config.namespace, detail)
+        refusals: dict[str, errors.MageflowError] = {
+            "not_found": errors.SignatureNotFoundError(key),
+            "already_in_container": errors.AlreadyInContainerError(key, where),
+            "already_started": errors.AlreadyStartedError(key),
+            "broken": errors.BrokenRecordError(key, detail),
+            "cycle": errors.CycleError(key, where),
+            "too_deep": errors.TooDeepError(key, MAX_DEPTH),
+            "illegal": errors.IllegalMoveError(key, "start", detail),
+            "not_a_swarm": errors.IllegalMoveError(key, "change", "it is not a swarm"),
+            "swarm_closed": errors.SwarmIsClosedError(key),
+            "swarm_canceled": errors.SwarmIsCanceledError(key),
+        }
+        return refusals.get(code) or errors.TooManyTasksError(key, int(detail))
+
+
+def _is_part(change: Change) -> bool:
+    """Whether a change can be written before the block is complete: nothing leads to it yet."""
+    if isinstance(change, NewSignature):
+        return change.container is not None
+    return isinstance(change, (Claim, Members))
+
+
+def _draft_of(changes: Sequence[Change]) -> str:
+    """Return the id under which a large block is written: its outermost new container."""
+    for change in reversed(changes):
+        if isinstance(change, NewSignature) and change.container is None:
+            return change.id
+    return new_id()

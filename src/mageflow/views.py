@@ -1,0 +1,60 @@
+"""Read-only queries: what the CLI, the web page and the signatures show."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from mageflow.flow.status import Status
+from mageflow.store.codec import Record, text
+from mageflow.store.store import CHUNK, Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Counts of a swarm's members. `per_second` is the mean since its start, `seconds_left` what it means for the rest.
+
+    `active` counts members that have started and not ended; `pending` those that have not.
+    """
+
+    total: int
+    pending: int
+    active: int
+    done: int
+    failed: int
+    canceled: int
+    per_second: float
+    seconds_left: float | None
+
+
+def progress_of(record: Record) -> Progress:
+    """Return the progress that a swarm's record tells."""
+    total, active = record.number("nm"), record.number("na")
+    done, failed, canceled = (record.number(name) for name in ("nd", "nf", "nc"))
+    ended = done + failed + canceled
+    started = record.time("t1")
+    until = record.time("t2") or time.time()
+    elapsed = max(until - started, 1e-3) if started else 0.0
+    rate = (done + failed) / elapsed if elapsed else 0.0
+    left = (total - ended) / rate if rate else None
+    return Progress(
+        total=total,
+        pending=max(0, total - ended - active),
+        active=active,
+        done=done,
+        failed=failed,
+        canceled=canceled,
+        per_second=rate,
+        seconds_left=0.0 if ended >= total else left,
+    )
+
+
+async def members(store: Store, container: str, status: Status | None = None) -> AsyncIterator[Record]:
+    """Yield the members of a container in order. Two round trips for each 100."""
+    start = 0
+    while page := await store.command("LRANGE", store.keys.members(container), start, start + CHUNK - 1):
+        start += len(page)
+        for record in await store.read([text(member) for member in page]):
+            if record is not None and status in (None, record.status):
+                yield record
