@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -44,11 +44,12 @@ _SIGNATURES: dict[Kind, type[Signature[Any, Any]]] = {
 class Mageflow:
     """Flows on a task manager, with state in Redis or Valkey.
 
-    Without arguments it runs on the embedded default: a Valkey server with its data in `.mageflow/` of the working directory
-    and a queue on it. Every attribute of the task manager's client is an attribute of this one.
+    Without arguments it runs on the embedded default: a Valkey server with its data in `.mageflow/` of the working
+    directory and a queue on it. Every attribute of the task manager's client is an attribute of this one.
 
     Args:
-        redis_client: a `redis.asyncio.Redis`, a URL, or nothing: `REDIS_URL` of the environment, else the embedded server.
+        redis_client: a `redis.asyncio.Redis`, a URL, or nothing: `REDIS_URL` of the environment, else the embedded
+            server.
         param_config: what task functions take.
         config: all other settings.
     """
@@ -70,7 +71,6 @@ class Mageflow:
         self._things: list[tuple[object, str]] = []
         self._server: EmbeddedServer | None = None
         self._engine: Engine | None = None
-        self._planner: Planner | None = None
         self._opening = asyncio.Lock()
         add_client(self)
 
@@ -127,8 +127,8 @@ class Mageflow:
         self._definitions[name] = definition
         for thing in (decorated, task.function):
             self._things.append((thing, name))
-            if self._planner is not None:
-                self._planner.remember(thing, name)
+            if self._engine is not None:
+                self._engine.planner.remember(thing, name)
         if self._engine is not None:
             self._engine.register_soon(definition)
         return decorated
@@ -146,7 +146,7 @@ class Mageflow:
 
     async def shutdown(self) -> None:
         """Close the client; what runs in this process ends first."""
-        engine, self._engine, self._planner = self._engine, None, None
+        engine, self._engine = self._engine, None
         server, self._server = self._server, None
         try:
             if engine is not None:
@@ -156,7 +156,7 @@ class Mageflow:
                 await server.release()
 
     @asynccontextmanager
-    async def worker(self, *, slots: int = 100) -> AsyncIterator[Mageflow]:
+    async def worker(self, *, slots: int = 100) -> AsyncGenerator[Mageflow]:
         """Run tasks in this process while the context is open; its exit lets running tasks end.
 
         Args:
@@ -182,13 +182,10 @@ class Mageflow:
             return engine
         async with self._opening:
             if self._engine is not None and self._engine.loop is not asyncio.get_running_loop():
-                self._engine, self._planner, self._server = None, None, None
-            if self._engine is None:
-                await self._connect()
-            assert self._engine is not None
-            return self._engine
+                self._engine, self._server = None, None
+            return self._engine or await self._connect()
 
-    async def _connect(self) -> None:
+    async def _connect(self) -> Engine:
         source = self._source
         server = None
         if source is None:
@@ -204,21 +201,17 @@ class Mageflow:
                 await server.release()
             raise
         self._server, self._engine = server, engine
-        self._planner = Planner(self.config, engine.catalog, self._bindings)
         for thing, name in self._things:
-            self._planner.remember(thing, name)
+            engine.planner.remember(thing, name)
+        return engine
 
     async def planner(self) -> Planner:
         """Return what turns descriptions into changes."""
-        await self._open()
-        assert self._planner is not None
-        return self._planner
+        return (await self._open()).planner
 
-    @property
-    def engine_store(self) -> Store:
-        """The store of the open client."""
-        assert self._engine is not None
-        return self._engine.store
+    async def store(self) -> Store:
+        """Return the store of the open client."""
+        return (await self._open()).store
 
     async def asign(
         self,
@@ -264,7 +257,7 @@ class Mageflow:
             model=model_validators,
             options=options,
         )
-        return await self._created(plan, TaskSignature)
+        return TaskSignature[Any, Any](self, *await self._created(plan))
 
     async def achain(
         self,
@@ -298,7 +291,7 @@ class Mageflow:
             success=_joined(success, success_callbacks),
             failure=_joined(error, error_callbacks),
         )
-        return await self._created(plan, ChainSignature)
+        return ChainSignature[Any, Any](self, *await self._created(plan))
 
     async def aswarm(
         self,
@@ -340,8 +333,7 @@ class Mageflow:
             config=config or SwarmConfig(),
             closed=is_swarm_closed,
         )
-        swarm = await self._created(plan, SwarmSignature)
-        return swarm
+        return SwarmSignature[Any, Any](self, *await self._created(plan))
 
     sign, chain, swarm = asign, achain, aswarm
 
@@ -365,9 +357,9 @@ class Mageflow:
 
     load_sign = load_signature
 
-    async def _created(self, plan: Plan, kind: type[S]) -> S:
+    async def _created(self, plan: Plan) -> tuple[Record, tuple[str, ...]]:
         await self.commit(plan.changes)
-        return kind(self, _record_of(plan), plan.members)
+        return _record_of(plan), plan.members
 
     async def commit(self, changes: Sequence[Change]) -> None:
         """Write changes in one step and submit what they make ready."""
@@ -428,9 +420,6 @@ class Mageflow:
     def signature(self, record: Record) -> Signature[Any, Any]:
         """Return the signature object of a record."""
         return _SIGNATURES[record.kind](self, record)
-
-
-S = TypeVar("S", bound=Signature[Any, Any])
 
 
 def _joined(*given: object) -> list[object]:

@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from typing import cast
 
 import redis.asyncio
 from redis.exceptions import RedisError
@@ -20,6 +21,7 @@ from mageflow.dispatch.sweeper import Sweeper
 from mageflow.flow.command import Ready
 from mageflow.flow.ids import new_id
 from mageflow.flow.task import TaskDefinition
+from mageflow.planner import Planner
 from mageflow.run.beat import Beat
 from mageflow.run.binding import Binding
 from mageflow.run.runner import Runner
@@ -51,8 +53,9 @@ class Engine:
         self.catalog = Catalog(self.store)
         composer = Composer(self.store, self.results, self.catalog)
         self.dispatcher = Dispatcher(self.store, backend, composer)
+        self.planner = Planner(config, self.catalog, bindings)
         self.worker = f"{socket.gethostname()}:{os.getpid()}:{new_id()[-6:]}"
-        self.runner = Runner(self.store, self.results, self.dispatcher, bindings, client, self.worker)
+        self.runner = Runner(self.store, self.dispatcher, bindings, client=client, worker=self.worker)
         self.waiter = Waiter(self.store, source)
         self._sweeping: asyncio.Task[None] | None = None
         self._registering: list[asyncio.Task[None]] = []
@@ -147,9 +150,10 @@ class Waiter:
         self._client = open_pool(self._source)
         while True:
             with contextlib.suppress(RedisError, OSError):
-                async with self._client.pubsub() as channel:
+                async with self._client.pubsub() as channel:  # pyright: ignore[reportUnknownMemberType] - untyped **kwargs
                     await channel.subscribe(self._store.keys.ended)
-                    async for item in channel.listen():
+                    items = cast("AsyncIterator[Mapping[str, object]]", channel.listen())  # pyright: ignore[reportUnknownMemberType] - untyped
+                    async for item in items:
                         self._wake(item)
             await asyncio.sleep(_LONGEST_LOOK)
 

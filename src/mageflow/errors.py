@@ -33,12 +33,14 @@
     ├── SubmitRefusedError              the task manager refused a task for good
     └── NonRetryableError               raised by user code: no further attempt
 
-Outcomes that no caller raises are recorded by name in the error of a signature: `SwarmAbandonedError`, `WorkerLostError`.
+Recorded by name as the error of a signature, raised by nobody: `SwarmAbandonedError`, `WorkerLostError`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+from typing_extensions import override
 
 
 class MageflowError(Exception):
@@ -252,6 +254,7 @@ class SignatureNotFoundError(MageflowError, KeyError):
         self.key = key
         super().__init__(key)
 
+    @override
     def __str__(self) -> str:
         return f"no signature {self.key!r}: the key is wrong, or its lifetime is over"
 

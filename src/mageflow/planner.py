@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from pydantic import BaseModel
 
@@ -217,8 +217,8 @@ class Planner:
         """Return the templates for callbacks as given: one, a list, or nothing."""
         if given is None:
             return ()
-        listed = list(given) if isinstance(given, (list, tuple)) else [given]  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType] - whatever users give
-        members = [await self._member(item) for item in listed]  # pyright: ignore[reportUnknownVariableType] - as above
+        listed = list(cast("Iterable[object]", given)) if isinstance(given, (list, tuple)) else [given]
+        members = [await self._member(item) for item in listed]
         changes.extend(self._part(member, None, None, None) for member in members if member.new)
         return tuple(member.id for member in members)
 
@@ -231,8 +231,7 @@ class Planner:
         return _Member(id=new_id(), new=True, task_name=name)
 
     def _part(self, member: _Member, container: str | None, index: int | None, message: bytes | None) -> Change:
-        if not member.new:
-            assert container is not None
+        if not member.new and container is not None:
             return Claim(id=member.id, container=container, index=index, message=message)
         body = Body(name=member.task_name).encode("a member", self._config.payload_limit)
         return NewSignature(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from typing_extensions import override
@@ -102,7 +102,7 @@ class Kwargs(Mapping[str, Any]):
     def __setitem__(self, name: str, value: object) -> NoReturn:
         raise OutsideTransactionError(self._signature.key)
 
-    def update(self, *args: object, **kwargs: object) -> NoReturn:
+    def update(self, *_: object, **__: object) -> NoReturn:
         """Refuse: outside a transaction only `await aupdate(...)` changes arguments."""
         raise OutsideTransactionError(self._signature.key)
 
@@ -173,7 +173,7 @@ class Signature(Generic[In, Out]):
     @property
     def creation_time(self) -> datetime:
         """When it was created."""
-        return datetime.fromtimestamp(self._record.time("t0") or 0.0, tz=timezone.utc)
+        return datetime.fromtimestamp(self._record.time("t0") or 0.0, tz=UTC)
 
     @property
     def kwargs(self) -> Kwargs:
@@ -246,7 +246,7 @@ class Signature(Generic[In, Out]):
         return await handle.result(timeout)
 
     async def aduplicate(self) -> Signature[In, Out]:
-        """Return a copy under a new key, of a container with its whole subtree. Two round trips for each 100 members."""
+        """Return a copy under a new key, with all its members. Two round trips for each 100 of them."""
         [copy] = await self.aduplicate_many(1)
         return copy
 
@@ -256,7 +256,7 @@ class Signature(Generic[In, Out]):
         changes: list[Change] = []
         copies = [await self._copied(record, new_id(), None, None, changes) for _ in range(count)]
         await self._client.commit(changes)
-        found = await self._client.engine_store.read(copies)
+        found = await (await self._client.store()).read(copies)
         return [self._client.signature(item) for item in found if item is not None]
 
     async def patch_kwargs(self, changed: Mapping[str, Any] | None, *, dropped: str | None = None) -> None:
@@ -276,7 +276,7 @@ class Signature(Generic[In, Out]):
         }
         if record.kind is not Kind.TASK:
             ids: list[str] = []
-            async for member in members(self._client.engine_store, record.id):
+            async for member in members(await self._client.store(), record.id):
                 position = len(ids) if record.kind is Kind.CHAIN else None
                 ids.append(await self._copied(member, new_id(), target, position, changes))
             settings["nm"] = len(ids)
@@ -334,7 +334,7 @@ class ChainSignature(Signature[In, Out]):
         """Check the message of the first task, through chains that come first in chains."""
         record, message = self._record, merge(message, self._record.body.kwargs)
         while record.kind is Kind.CHAIN:
-            store = self._client.engine_store
+            store = await self._client.store()
             first = await store.command("LINDEX", store.keys.members(record.id), 0)
             if first is None:
                 return
@@ -353,7 +353,7 @@ class SwarmSignature(Signature[In, Out]):
     async def arefresh(self) -> None:
         """Read it again with its first 1000 members. One round trip, and two for each 100 members."""
         await super().arefresh()
-        first = _limited(members(self._client.engine_store, self.id), SNAPSHOT)
+        first = _limited(members(await self._client.store(), self.id), SNAPSHOT)
         self._members = [(record.id, record.status) async for record in first]
 
     def _of_status(self, *statuses: Status) -> tuple[str, ...]:
@@ -413,7 +413,7 @@ class SwarmSignature(Signature[In, Out]):
     ) -> tuple[str, ...]:
         """Return keys of members in order, of one status if given: `limit` of them, the first `after` left out."""
         wanted = None if status is None else Status(status)
-        matching = _limited(members(self._client.engine_store, self.id, wanted), after + limit)
+        matching = _limited(members(await self._client.store(), self.id, wanted), after + limit)
         found = [self._key(record.id) async for record in matching]
         return tuple(found[after:])
 
@@ -467,7 +467,7 @@ class SwarmSignature(Signature[In, Out]):
         if not ids:
             return []
         await self._client.commit([*changes, Add(swarm=self.id, ids=ids, run=run, close_on_max=close_on_max)])
-        found = await self._client.engine_store.read(ids)
+        found = await (await self._client.store()).read(ids)
         return [self._client.signature(record) for record in found if record is not None]
 
 
@@ -491,4 +491,3 @@ async def _limited(records: AsyncIterator[Record], count: int) -> AsyncIterator[
         if seen > count:
             return
         yield record
-

@@ -82,11 +82,6 @@ class Delivery:
 class Execution(Protocol):
     """One accepted delivery, from its start to its end."""
 
-    @property
-    def refused(self) -> str | None:
-        """Why user code must not run; `None`: it may."""
-        ...
-
     async def call(self, message: dict[str, Any], extra: dict[str, Any]) -> Any:
         """Validate the message, run an async function and keep its result."""
         ...
@@ -104,12 +99,12 @@ class Execution(Protocol):
         ...
 
     async def ended(self, error: BaseException | None) -> None:
-        """The run is over; records its outcome and dispatches what follows. To be called before the delivery is acknowledged."""
+        """The run is over: record its outcome, dispatch what follows. To be called before the acknowledgement."""
         ...
 
 
-Begin = Callable[[Delivery, str], Awaitable[Execution]]
-"""Asks whether a delivery of the named task may run."""
+Begin = Callable[[Delivery, str], Awaitable[Execution | str]]
+"""Asks whether a delivery of the named task may run; a text says why not: it is acknowledged and nothing else."""
 
 
 class Backend(ABC):
@@ -129,9 +124,9 @@ class Backend(ABC):
     def register(self, task: TaskOptions) -> tuple[Any, TaskDefinition]:
         """Register a function with the task manager; returns its task object and how others know it."""
 
+    @abstractmethod
     def filled_parameters(self, function: Callable[..., Any]) -> tuple[str, ...]:
-        """Return the parameters of a function that the task manager fills; by default none."""
-        return ()
+        """Return the parameters of a function that the task manager fills."""
 
     @abstractmethod
     def attach(self, begin: Begin) -> None:
@@ -139,19 +134,19 @@ class Backend(ABC):
 
     @abstractmethod
     async def submit(self, batch: Sequence[Dispatch]) -> Sequence[Submission]:
-        """Hand over at most `capabilities.bulk` dispatches; one answer each, in order. Never raises for a single bad one."""
+        """Hand over at most `capabilities.bulk` dispatches; one answer each, in order. None holds up the others."""
 
     @abstractmethod
     async def is_empty(self) -> bool:
         """Whether nothing that was submitted waits to be taken by a worker; `False` where it is not known."""
 
+    @abstractmethod
     def connect(self, address: Address) -> None:
-        """Learn where the flows' Redis is, before `open`; by default of no use."""
-        return
+        """Learn where the flows' Redis is, before `open`."""
 
     @abstractmethod
     async def open(self, *, serve: int = 0) -> None:
-        """Connect; with `serve`, run so many deliveries at a time until `close`. Calling it again with `serve` begins to serve."""
+        """Connect; with `serve`, run so many deliveries at a time until `close`. May be called again, with `serve`."""
 
     @abstractmethod
     async def close(self) -> None:

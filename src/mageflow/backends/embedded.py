@@ -90,12 +90,12 @@ class EmbeddedBackend(TaskiqBackend):
     @override
     async def is_empty(self) -> bool:
         try:
-            groups = cast("list[dict[str, Any]]", await self._redis().xinfo_groups(self._stream.queue_name))
+            groups = await self._redis().xinfo_groups(self._stream.queue_name)
         except RedisError:
             return False
         newest = await self._redis().xrevrange(self._stream.queue_name, count=1)
         delivered = {group["last-delivered-id"] for group in groups}
-        return not newest or {newest[0][0]} == delivered  # pyright: ignore[reportIndexIssue] - untyped reply
+        return not newest or {newest[0][0]} == delivered
 
     @override
     async def open(self, *, serve: int = 0) -> None:
@@ -146,12 +146,12 @@ class EmbeddedBackend(TaskiqBackend):
 
     async def _trim(self, name: str, group: str) -> None:
         redis = self._redis()
-        pending = cast("dict[str, Any]", await redis.xpending(name, group))
-        groups = cast("list[dict[str, Any]]", await redis.xinfo_groups(name))
+        pending = await redis.xpending(name, group)
+        groups = await redis.xinfo_groups(name)
         if len(groups) == 1:
             oldest = pending["min"] or groups[0]["last-delivered-id"]
             await redis.xtrim(name, minid=oldest, approximate=True)
-        for consumer in cast("list[dict[str, Any]]", await redis.xinfo_consumers(name, group)):
+        for consumer in await redis.xinfo_consumers(name, group):
             if consumer["pending"] == 0 and consumer["idle"] > self._stream.idle_timeout:
                 await redis.xgroup_delconsumer(name, group, consumer["name"])
 

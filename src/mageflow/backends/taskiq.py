@@ -1,7 +1,7 @@
 """TaskIQ: a middleware on the user's own broker, and wrapped functions.
 
-A message of a flow carries the signature, its dispatch number and the attempts used as labels; whether it runs is asked in
-`pre_execute`, its end is recorded in `post_execute`, both before the acknowledgement.
+A message of a flow carries the signature, its dispatch number and the attempts used as labels; whether it runs is asked
+in `pre_execute`, its end is recorded in `post_execute`, both before the acknowledgement.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any
 
 from taskiq import AsyncBroker, TaskiqMessage, TaskiqMiddleware, TaskiqResult
 from taskiq.exceptions import NoResultError
@@ -24,6 +24,7 @@ from typing_extensions import override
 
 from mageflow.backends.base import (
     ACCEPTED,
+    Address,
     Backend,
     Begin,
     Capabilities,
@@ -48,7 +49,7 @@ class _Received:
 
     __slots__ = ("args", "error", "execution", "message", "task_id")
 
-    def __init__(self, execution: Execution, message: TaskiqMessage) -> None:
+    def __init__(self, execution: Execution | None, message: TaskiqMessage) -> None:
         self.execution = execution
         self.task_id = message.task_id
         self.message = message
@@ -58,13 +59,14 @@ class _Received:
     def failed(self, error: BaseException) -> None:
         """Keep an error for the record; a final one ends the attempts of TaskIQ's retry middlewares."""
         self.error = error
-        if self.execution.final(error):
+        if self.execution is None or self.execution.final(error):
             self.message.labels[RETRY_LABEL] = False
 
-    def check(self) -> None:
-        """Leave at once where user code must not run."""
-        if self.execution.refused is not None:
+    def admitted(self) -> Execution:
+        """Return the execution; leave at once where user code must not run."""
+        if self.execution is None:
             raise NoResultError
+        return self.execution
 
 
 _received: ContextVar[_Received | None] = ContextVar("mageflow_taskiq_received", default=None)
@@ -93,8 +95,8 @@ class FlowMiddleware(TaskiqMiddleware):
             attempt=int(message.labels.get(RETRIES_LABEL, 0)),
             manager_run=message.task_id,
         )
-        received = _Received(await self.begin(delivery, message.task_name), message)
-        _received.set(received)
+        answer = await self.begin(delivery, message.task_name)
+        _received.set(_Received(None if isinstance(answer, str) else answer, message))
         message.args = []
         return message
 
@@ -102,7 +104,7 @@ class FlowMiddleware(TaskiqMiddleware):
     async def pre_send(self, message: TaskiqMessage) -> TaskiqMessage:
         """See the retry of a task that runs here, and record it before its message leaves."""
         received = _received.get()
-        if received is None or message.task_id != received.task_id:
+        if received is None or received.execution is None or message.task_id != received.task_id:
             return message
         message.args = received.args
         used = int(message.labels.get(RETRIES_LABEL, 0))
@@ -118,7 +120,8 @@ class FlowMiddleware(TaskiqMiddleware):
             return
         _received.set(None)
         error = received.error if isinstance(result.error, NoResultError) else result.error
-        await received.execution.ended(error)
+        if received.execution is not None:
+            await received.execution.ended(error)
         result.error = NoResultError()
 
 
@@ -130,9 +133,9 @@ def _wrap(function: Callable[..., Any]) -> Callable[..., Any]:
         received = _received.get()
         if received is None:
             return await function(*args, **kwargs)
-        received.check()
+        execution = received.admitted()
         try:
-            return await received.execution.call(received.args[0], kwargs)
+            return await execution.call(received.args[0], kwargs)
         except BaseException as error:
             received.failed(error)
             raise
@@ -142,9 +145,9 @@ def _wrap(function: Callable[..., Any]) -> Callable[..., Any]:
         received = _received.get()
         if received is None:
             return function(*args, **kwargs)
-        received.check()
+        execution = received.admitted()
         try:
-            return received.execution.call_blocking(received.args[0], kwargs)
+            return execution.call_blocking(received.args[0], kwargs)
         except BaseException as error:
             received.failed(error)
             raise
@@ -201,7 +204,9 @@ class TaskiqBackend(Backend):
         return decorated, definition
 
     def _add_retry_middleware(self) -> None:
-        if not any(isinstance(item, (SimpleRetryMiddleware, SmartRetryMiddleware)) for item in self._broker.middlewares):
+        if not any(
+            isinstance(item, (SimpleRetryMiddleware, SmartRetryMiddleware)) for item in self._broker.middlewares
+        ):
             self._broker.add_middlewares(SimpleRetryMiddleware())
 
     @override
@@ -243,8 +248,12 @@ class TaskiqBackend(Backend):
         )
         for middleware in self._broker.middlewares:
             if type(middleware).pre_send is not TaskiqMiddleware.pre_send:
-                message = cast("TaskiqMessage", await maybe_awaitable(middleware.pre_send(message)))
+                message = await maybe_awaitable(middleware.pre_send(message))
         return self._broker.formatter.dumps(message)
+
+    @override
+    def connect(self, address: Address) -> None:
+        """The broker is connected by its owner."""
 
     @override
     async def is_empty(self) -> bool:
@@ -258,5 +267,3 @@ class TaskiqBackend(Backend):
     @override
     async def close(self) -> None:
         await self._broker.shutdown()
-
-

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
 from mageflow.backends.base import Backend, Submission, Verdict
 from mageflow.dispatch.composer import Composer
@@ -28,17 +29,24 @@ class Dispatcher:
         self._background: set[asyncio.Task[None]] = set()
 
     async def dispatch(self, ready: Ready) -> None:
-        """Submit the rows and work off the continue rows, with all that they make ready.
+        """Submit the rows: one round trip to the task manager for each bulk.
 
-        One round trip to the task manager for each bulk, and one to Redis for each part of a continue row.
+        Continue rows are worked off in the background, with all that they make ready.
         """
-        todo = [ready]
-        while todo:
-            current = todo.pop()
-            await self._submit(current)
-            for row in current.continues:
-                if not row.startswith("!a:"):
-                    todo.append((await self._store.continue_(row)).ready)
+        await self._submit(ready)
+        if ready.continues:
+            self._in_background(self._continue(ready.continues))
+
+    async def _continue(self, rows: Sequence[str]) -> None:
+        """Work off continue rows, one round trip for each part; what is left when this fails, a sweeper does."""
+        todo = list(rows)
+        try:
+            while todo:
+                ready = (await self._store.continue_(todo.pop())).ready
+                await self._submit(ready)
+                todo.extend(ready.continues)
+        except MageflowError as error:
+            logger.warning("%d continue rows are left to a sweeper: %s", len(todo) + 1, error)
 
     async def idle(self) -> None:
         """Wait until everything that rides along in the background is through."""
@@ -70,15 +78,15 @@ class Dispatcher:
             else:
                 logger.warning("signature %s was not submitted, a sweeper will: %s", dispatch.id, submission.reason)
         if offered:
-            self._in_background(offered)
+            self._in_background(self._note(offered))
 
-    def _in_background(self, offered: Sequence[tuple[str, int]]) -> None:
-        """Note the offers on a pipeline that is under way anyway: nothing waits for them."""
-        task = asyncio.create_task(self._note(offered), name="mageflow-offered")
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, name="mageflow-dispatch")
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
     async def _note(self, offered: Sequence[tuple[str, int]]) -> None:
+        """Note offers on a pipeline that is under way anyway: nothing waits for them."""
         try:
             await self._store.offered(offered, self._backend.capabilities.start_timeout)
         except StoreUnavailableError as error:

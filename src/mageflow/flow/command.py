@@ -32,7 +32,7 @@ class Node:
     container: str | None
     index: int | None
     body: bytes
-    message: bytes
+    message: bytes | None
     input_id: str | None
     input_value: bytes | None
     error_id: str | None

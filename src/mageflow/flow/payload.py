@@ -80,8 +80,9 @@ def merge(base: Json, over: Mapping[str, Any]) -> Json:
     for key, value in over.items():
         below = result.get(key)
         if isinstance(below, dict) and isinstance(value, Mapping):
-            value = merge(cast("Json", below), cast("Mapping[str, Any]", value))
-        result[key] = value
+            result[key] = merge(cast("Json", below), cast("Mapping[str, Any]", value))
+        else:
+            result[key] = value
     return result
 
 

@@ -22,8 +22,8 @@ class Layer:
 def merged_message(path: Sequence[Layer]) -> Json:
     """Return the message of `path[0]`; the containers follow, innermost first.
 
-    Later wins: messages of the containers (outermost first; a chain's reaches its first member only), their bound arguments,
-    the signature's own, the message given with the signature itself.
+    Later wins: messages of the containers (outermost first; a chain's reaches its first member only), their bound
+    arguments, the signature's own, the message given with the signature itself.
     """
     own, *containers = path
     message: Json = {}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 
 
-class Status(str, Enum):
+class Status(StrEnum):
     """The state of a signature."""
 
     PENDING = "pending"
@@ -43,7 +43,7 @@ STATUS_OF_LETTER = {
 }
 
 
-class Kind(str, Enum):
+class Kind(StrEnum):
     """What a signature is."""
 
     TASK = "task"

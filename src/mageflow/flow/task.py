@@ -29,7 +29,7 @@ class TaskDefinition:
     name: str
     retries: int = 0
     execution_timeout: float | None = None
-    injection: Injection = Injection()
+    injection: Injection = field(default_factory=Injection)
     schema: Mapping[str, Any] | None = None
     labels: Mapping[str, Any] = field(default_factory=dict[str, Any])
 

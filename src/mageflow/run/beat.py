@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from typing import cast
 
 import redis
 from redis.exceptions import NoScriptError
@@ -76,10 +77,10 @@ class Beat:
         return stop
 
     def _call(self, flat: list[str]) -> list[bytes]:
-        arguments = (BEAT.sha, 1, self._keys.outbox, "", "", self._worker, *flat)
+        arguments = (self._keys.outbox, "", "", self._worker, *flat)
         try:
-            reply = self._client.execute_command("EVALSHA", *arguments)
+            reply = self._client.evalsha(BEAT.sha, 1, *arguments)
         except NoScriptError:
-            self._client.execute_command("SCRIPT LOAD", BEAT.source)
-            reply = self._client.execute_command("EVALSHA", *arguments)
-        return list(reply)  # pyright: ignore[reportArgumentType, reportCallIssue, reportUnknownVariableType] - untyped reply
+            self._client.script_load(BEAT.source)
+            reply = self._client.evalsha(BEAT.sha, 1, *arguments)
+        return cast("list[bytes]", reply)

@@ -23,7 +23,8 @@ WHOLE_MESSAGE = ("msg", "message")
 class Binding:
     """A function with its message model.
 
-    `whole`: the model is the first argument; else its fields are passed by name. `model` is `None` where any mapping is taken.
+    `whole`: the model is the first argument; else its fields are passed by name. `model` is `None` where any mapping is
+    taken.
     """
 
     name: str
@@ -164,5 +165,3 @@ def _adapter(annotation: Any) -> TypeAdapter[Any] | None:
         return TypeAdapter(annotation)
     except (PydanticSchemaGenerationError, PydanticUndefinedAnnotation):
         return None
-
-

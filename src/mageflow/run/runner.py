@@ -24,20 +24,21 @@ from mageflow.store.store import Store
 
 logger = logging.getLogger("mageflow.run")
 
+
 class Runner:
     """Decides with the store which deliveries run, and reports how they end."""
 
     def __init__(
         self,
         store: Store,
-        results: Results,
         dispatcher: Dispatcher,
         bindings: Mapping[str, Binding],
+        *,
         client: object,
         worker: str,
     ) -> None:
         self.store = store
-        self.results = results
+        self.results = Results(store)
         self.dispatcher = dispatcher
         self.client = client
         self.worker = worker
@@ -57,23 +58,23 @@ class Runner:
             await asyncio.to_thread(self._beat.stop)
             self._beat = None
 
-    async def begin(self, delivery: Delivery, task_name: str) -> RunnerExecution:
-        """Ask whether a delivery may run. One round trip."""
+    async def begin(self, delivery: Delivery, task_name: str) -> RunnerExecution | str:
+        """Ask whether a delivery may run; a text says why not. One round trip."""
         key = key_of(self.store.config.namespace, delivery.id)
         binding = self._bindings.get(task_name)
         if binding is None:
-            return RunnerExecution(self, delivery, None, key, refused="unknown task")
+            return "unknown task"
         try:
             answer = await self.store.start(
                 delivery.id, delivery.dispatch, delivery.attempt, self.worker, delivery.manager_run
             )
         except StoreUnavailableError as error:
             logger.warning("%s does not start now, its row will be offered again: %s", key, error)
-            return RunnerExecution(self, delivery, binding, key, refused="store unavailable")
+            return "store unavailable"
         if answer.status != "run":
             logger.info("%s does not run: %s", key, answer.status)
-            return RunnerExecution(self, delivery, binding, key, refused=answer.status)
-        execution = RunnerExecution(self, delivery, binding, key, run=answer.extra[0])
+            return answer.status
+        execution = RunnerExecution(self, delivery, binding, key, answer.extra[0])
         self._running[delivery.id] = execution
         if self._beat is not None:
             self._beat.add(delivery.id, execution.run)
@@ -108,15 +109,12 @@ class RunnerExecution:
         self,
         runner: Runner,
         delivery: Delivery,
-        binding: Binding | None,
+        binding: Binding,
         key: str,
-        *,
-        run: int = 0,
-        refused: str | None = None,
+        run: int,
     ) -> None:
         self.id = delivery.id
         self.run = run
-        self.refused = refused
         self._runner = runner
         self._delivery = delivery
         self._binding = binding
@@ -129,13 +127,12 @@ class RunnerExecution:
 
     async def call(self, message: Json, extra: dict[str, Any]) -> Any:
         """Run an async function; see the interface."""
-        binding = self._accepted()
         message = await self._resolved(message)
-        args, kwargs = binding.arguments(message)
+        args, kwargs = self._binding.arguments(message)
         token = current_run.set(self._context())
         self._task = asyncio.current_task()
         try:
-            value = await binding.function(*args, **kwargs, **extra)
+            value = await self._binding.function(*args, **kwargs, **extra)
         except asyncio.CancelledError as error:
             if not self._stopped:
                 raise
@@ -144,20 +141,19 @@ class RunnerExecution:
         finally:
             self._task = None
             current_run.reset(token)
-        return self._kept(binding, value)
+        return self._kept(value)
 
     def call_blocking(self, message: Json, extra: dict[str, Any]) -> Any:
         """Run a plain function; see the interface."""
-        binding = self._accepted()
         if REFERENCE in message:
             message = asyncio.run_coroutine_threadsafe(self._resolved(message), self._loop).result()
-        args, kwargs = binding.arguments(message)
+        args, kwargs = self._binding.arguments(message)
         token = current_run.set(self._context())
         try:
-            value = binding.function(*args, **kwargs, **extra)
+            value = self._binding.function(*args, **kwargs, **extra)
         finally:
             current_run.reset(token)
-        return self._kept(binding, value)
+        return self._kept(value)
 
     def final(self, error: BaseException) -> bool:
         """Whether no further attempt may follow; see the interface."""
@@ -174,7 +170,7 @@ class RunnerExecution:
 
     async def ended(self, error: BaseException | None) -> None:
         """Record the outcome and dispatch what follows; see the interface."""
-        if self.refused is not None or self._retried:
+        if self._retried:
             return
         store = self._runner.store
         if self._stopped:
@@ -205,15 +201,8 @@ class RunnerExecution:
         if self._task is not None:
             self._task.uncancel()
 
-    def _accepted(self) -> Binding:
-        assert self._binding is not None
-        assert self.refused is None
-        return self._binding
-
     def _context(self) -> CurrentRun:
-        return CurrentRun(
-            client=self._runner.client, id=self.id, run=self.run, attempt=self._delivery.attempt + 1
-        )
+        return CurrentRun(client=self._runner.client, id=self.id, run=self.run, attempt=self._delivery.attempt + 1)
 
     async def _resolved(self, message: Json) -> Json:
         if REFERENCE not in message:
@@ -222,13 +211,12 @@ class RunnerExecution:
         value = load(await self._runner.results.result(identifier), identifier)
         return {**{name: item for name, item in message.items() if name != REFERENCE}, field: value}
 
-    def _kept(self, binding: Binding, value: Any) -> Any:
-        value = binding.output(value)
+    def _kept(self, value: Any) -> Any:
+        value = self._binding.output(value)
         limit = self._runner.store.config.payload_limit
-        self._result = dump(value, f"the result of task {binding.name!r}", limit)
+        self._result = dump(value, f"the result of task {self._binding.name!r}", limit)
         return value
 
     def _error(self, error: BaseException) -> bytes:
-        name = self._binding.name if self._binding else ""
-        values = error_values(error, name, self._key)
+        values = error_values(error, self._binding.name, self._key)
         return dump(values, self._key, self._runner.store.config.payload_limit)

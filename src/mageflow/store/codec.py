@@ -37,6 +37,7 @@ class Record:
     status: Status
     fields: dict[str, str]
     body: Body
+    stored_body: bytes = b""
     message: bytes | None = None
     success: tuple[str, ...] = ()
     failure: tuple[str, ...] = ()
@@ -81,11 +82,28 @@ def _decode_node(node: list[Any]) -> Node:
         container=text(node[2]) or None,
         index=int(node[3]) if node[3] else None,
         body=node[4],
-        message=node[5],
+        message=node[5] or None,
         input_id=text(node[6]) or None,
         input_value=node[7] or None,
         error_id=text(node[8]) or None,
         origin=text(node[9]) or None,
+    )
+
+
+def node_of(record: Record) -> Node:
+    """Return a record as a dispatch sees it."""
+    fields = record.fields
+    return Node(
+        id=record.id,
+        kind=record.kind,
+        container=record.container,
+        index=int(fields["x"]) if "x" in fields else None,
+        body=record.stored_body,
+        message=record.message,
+        input_id=fields.get("in"),
+        input_value=None,
+        error_id=fields.get("ie"),
+        origin=fields.get("o"),
     )
 
 
@@ -98,7 +116,8 @@ def decode_record(identifier: str, reply: list[Any] | None, key: str) -> Record 
     if not reply:
         return None
     try:
-        fields = {text(name): text(value) for name, value in zip(*[iter(cast("list[bytes]", reply[0]))] * 2, strict=True)}
+        flat = [text(item) for item in cast("list[bytes]", reply[0])]
+        fields = dict(zip(flat[::2], flat[1::2], strict=True))
         kind, status = KIND_OF_LETTER[fields["k"]], STATUS_OF_LETTER[text(reply[1])]
     except (KeyError, UnicodeDecodeError) as error:
         raise BrokenRecordError(key, f"field {error} is missing or unknown") from error
@@ -110,6 +129,7 @@ def decode_record(identifier: str, reply: list[Any] | None, key: str) -> Record 
         status=status,
         fields=fields,
         body=Body.decode(reply[2], key),
+        stored_body=reply[2],
         message=reply[3],
         success=tuple(text(reply[4]).split()),
         failure=tuple(text(reply[5]).split()),

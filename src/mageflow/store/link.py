@@ -17,7 +17,7 @@ _KEPT = (
     *("ssl_keyfile", "ssl_certfile", "ssl_cert_reqs", "ssl_ca_certs", "ssl_ca_data", "ssl_ca_path"),
     *("ssl_check_hostname", "ssl_min_version", "ssl_ciphers"),
 )
-_SYNC_CLASSES: dict[str, type[redis.Connection]] = {
+_SYNC_CLASSES: dict[str, type[Any]] = {
     "Connection": redis.Connection,
     "SSLConnection": redis.SSLConnection,
     "UnixDomainSocketConnection": redis.UnixDomainSocketConnection,
@@ -33,19 +33,19 @@ class _Pipeline(Protocol):
 
 def _source_pool(source: RedisSource) -> redis.asyncio.ConnectionPool:
     if isinstance(source, str):
-        return redis.asyncio.ConnectionPool.from_url(source)
+        return redis.asyncio.ConnectionPool.from_url(source)  # pyright: ignore[reportUnknownMemberType] - untyped **kwargs
     return source.connection_pool
 
 
 def connection_of(source: RedisSource) -> tuple[type[Any], dict[str, Any]]:
     """Return the class of the connections to a server and the settings that say where it is and who we are."""
     pool = _source_pool(source)
-    settings = cast("dict[str, Any]", pool.connection_kwargs)
+    settings = pool.connection_kwargs
     return pool.connection_class, {name: settings[name] for name in _KEPT if settings.get(name) is not None}
 
 
 def open_pool(source: RedisSource) -> redis.asyncio.Redis:
-    """Return a client of our own for the server of `source`: same address and credentials, none of its other settings."""
+    """Return a client of our own for the server of `source`: its address and credentials, no other settings."""
     connection_class, settings = connection_of(source)
     own = redis.asyncio.ConnectionPool(connection_class=connection_class, socket_timeout=None, **settings)
     return redis.asyncio.Redis.from_pool(own)
@@ -112,6 +112,7 @@ class Link:
             pipeline = cast("_Pipeline", self._client.pipeline(transaction=False))
             for command, _ in batch:
                 pipeline.execute_command(*command)
+            replies: list[Any]
             try:
                 replies = await pipeline.execute(raise_on_error=False)
             except (RedisError, OSError) as error:

@@ -52,7 +52,7 @@ class Results:
         return {**values, "task_name": record.body.name or record.kind.value, "key": self._key(identifier)}
 
     async def failed_key(self, identifier: str) -> str:
-        """Return the key of the signature whose error stands for this one. One round trip for each level of containers."""
+        """Return the key of the signature whose error stands for this one. One round trip for each level."""
         while True:
             [record] = await self.store.read([identifier])
             if record is None or record.error is not None or record.source == record.id:
@@ -71,13 +71,11 @@ class Results:
     async def _of_swarm(self, identifier: str) -> bytes:
         values: list[bytes] = []
         start = 0
-        while page := await self.store.command(
-            "LRANGE", self.store.keys.members(identifier), start, start + CHUNK - 1
-        ):
+        while page := await self.store.command("LRANGE", self.store.keys.members(identifier), start, start + CHUNK - 1):
             start += len(page)
-            for record in await self.store.read([text(member) for member in page]):
-                if record is not None and record.status is Status.DONE:
-                    values.append(await self._of_record(record))
+            records = await self.store.read([text(member) for member in page])
+            done = [record for record in records if record is not None and record.status is Status.DONE]
+            values.extend([await self._of_record(record) for record in done])
         return b"[" + b",".join(values) + b"]"
 
     def _key(self, identifier: str) -> str:

@@ -8,8 +8,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import BusyLoadingError, ConnectionError, RedisError, ResponseError, TimeoutError  # noqa: A004 - redis-py's names
 
 from mageflow import errors
 from mageflow.config import MageflowConfig
@@ -28,14 +27,14 @@ CHUNK = 100
 """Records that one script writes at the most."""
 _RETRY_FOR = 5.0
 _LONGEST_PAUSE = 1.0
-_PassingErrors = (redis.ConnectionError, redis.TimeoutError, redis.exceptions.BusyLoadingError, OSError)
+_PassingErrors = (ConnectionError, TimeoutError, BusyLoadingError, OSError)
 
 
 class Store:
     """Redis or Valkey as the place of flows.
 
-    A call is repeated while Redis cannot be reached, for 5 s at the most (reports of runs: until it answers); each carries
-    an operation id, so a repeat changes nothing.
+    A call is repeated while Redis cannot be reached, for 5 s at the most (reports of runs: until it answers); each
+    carries an operation id, so a repeat changes nothing.
     """
 
     def __init__(self, source: RedisSource, config: MageflowConfig) -> None:
@@ -53,7 +52,7 @@ class Store:
             StoreUnavailableError: it cannot be reached, or is older than Redis 6.2.
         """
         try:
-            info: Mapping[str, Any] = await self._client.info("server")
+            info: Mapping[str, Any] = await self._client.info("server")  # pyright: ignore[reportUnknownMemberType] - untyped **kwargs
         except (RedisError, OSError) as error:
             raise errors.StoreUnavailableError(self.address, f"cannot be reached: {error}") from error
         version = str(info.get("redis_version", "0"))
@@ -66,7 +65,7 @@ class Store:
         Raises:
             StoreUnavailableError: its policy is not `noeviction`.
         """
-        info: Mapping[str, Any] = await self._client.info("memory")
+        info: Mapping[str, Any] = await self._client.info("memory")  # pyright: ignore[reportUnknownMemberType] - untyped **kwargs
         policy = str(info.get("maxmemory_policy", "noeviction"))
         if policy != "noeviction" and not self.config.allow_eviction:
             reason = f"maxmemory-policy is {policy}; flows need noeviction (or MageflowConfig(allow_eviction=True))"
