@@ -14,8 +14,10 @@ from mageflow.config import AcceptParams, MageflowConfig, SwarmConfig, TTLConfig
 from mageflow.errors import MageflowError, NonRetryableError
 from mageflow.flow.message import ErrorValue, ReturnValue
 from mageflow.flow.status import Status
+from mageflow.handle import FlowHandle
 from mageflow.registry import find_client
-from mageflow.signature import ChainSignature, FlowHandle, Signature, SwarmSignature, TaskSignature
+from mageflow.signature import ChainSignature, Signature, TaskSignature
+from mageflow.swarm import SwarmSignature
 from mageflow.views import Progress
 
 __version__ = "0.1.0"

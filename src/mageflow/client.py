@@ -4,44 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import BaseModel
+from typing_extensions import override
 
 from mageflow.backends.base import Address, TaskOptions
 from mageflow.backends.resolve import make_backend
 from mageflow.backends.server import DEFAULT_DIRECTORY, EmbeddedServer
-from mageflow.config import AcceptParams, MageflowConfig, SwarmConfig
+from mageflow.config import AcceptParams, MageflowConfig
 from mageflow.engine import Engine
-from mageflow.errors import ResultTimeoutError, SignatureNotFoundError, TaskNameError
-from mageflow.flow.ids import id_of, key_of
-from mageflow.flow.payload import Json
-from mageflow.flow.signature import Change
-from mageflow.flow.status import Kind, Status
+from mageflow.errors import TaskNameError
 from mageflow.flow.task import TaskDefinition
-from mageflow.planner import Plan, Planner
 from mageflow.registry import add_client
-from mageflow.run.binding import Binding, bind, validated
-from mageflow.signature import ChainSignature, Signature, SwarmSignature, TaskSignature
-from mageflow.store.codec import Record
+from mageflow.run.binding import Binding, bind
 from mageflow.store.keys import Keys
 from mageflow.store.link import RedisSource, connection_of
-from mageflow.store.store import Store
-
-F = TypeVar("F", bound=Callable[..., Any])
-_SIGNATURES: dict[Kind, type[Signature[Any, Any]]] = {
-    Kind.TASK: TaskSignature,
-    Kind.CHAIN: ChainSignature,
-    Kind.SWARM: SwarmSignature,
-}
+from mageflow.verbs import Verbs
 
 
-class Mageflow:
+class Mageflow(Verbs):
     """Flows on a task manager, with state in Redis or Valkey.
 
     Without arguments it runs on the embedded default: a Valkey server with its data in `.mageflow/` of the working
@@ -176,6 +162,7 @@ class Mageflow:
             else:
                 await self.shutdown()
 
+    @override
     async def _open(self) -> Engine:
         engine = self._engine
         if engine is not None and engine.loop is asyncio.get_running_loop():
@@ -204,245 +191,3 @@ class Mageflow:
         for thing, name in self._things:
             engine.planner.remember(thing, name)
         return engine
-
-    async def planner(self) -> Planner:
-        """Return what turns descriptions into changes."""
-        return (await self._open()).planner
-
-    async def store(self) -> Store:
-        """Return the store of the open client."""
-        return (await self._open()).store
-
-    async def asign(
-        self,
-        task: object = None,
-        /,
-        *,
-        task_name: str | None = None,
-        task_identifiers: Mapping[str, Any] | None = None,
-        success_callbacks: object = None,
-        error_callbacks: object = None,
-        model_validators: type[BaseModel] | None = None,
-        kwargs: Mapping[str, Any] | None = None,
-        options: Mapping[str, Any] | None = None,
-        **bound: Any,
-    ) -> TaskSignature[Any, Any]:
-        """Create a task signature. One round trip.
-
-        Args:
-            task: a registered name, the task object or the function.
-            task_name: the name, instead of `task`.
-            task_identifiers: what you call it by.
-            success_callbacks: one or a list: signatures, keys, names, task objects, functions.
-            error_callbacks: likewise, started after the last failed attempt.
-            model_validators: model of the message instead of the task's own.
-            kwargs: bound arguments whose names are reserved here.
-            options: options of the task manager.
-            bound: bound arguments.
-
-        Raises:
-            ValueError: not exactly one of `task` and `task_name`.
-            UnrecognizedTaskError: nobody registered the name; names the closest.
-            InvalidMessageError, NotSerialisableError, PayloadTooLargeError: the arguments are wrong.
-        """
-        if (task is None) == (task_name is None):
-            msg = "exactly one of task and task_name names the task"
-            raise ValueError(msg)
-        plan = await (await self.planner()).task(
-            task if task is not None else task_name,
-            kwargs={**(kwargs or {}), **bound},
-            identifiers=task_identifiers,
-            success=success_callbacks,
-            failure=error_callbacks,
-            model=model_validators,
-            options=options,
-        )
-        return TaskSignature[Any, Any](self, *await self._created(plan))
-
-    async def achain(
-        self,
-        tasks: Iterable[object],
-        name: str | None = None,
-        *,
-        success: object = None,
-        error: object = None,
-        success_callbacks: object = None,
-        error_callbacks: object = None,
-        **kwargs: Any,
-    ) -> ChainSignature[Any, Any]:
-        """Create a chain: each member gets the result of the one before it. One round trip for each 100 members.
-
-        Args:
-            tasks: two or more: signatures, keys, names, task objects, functions.
-            name: what you call it.
-            success: one callback or a list; `success_callbacks` is the same.
-            error: likewise; `error_callbacks` is the same.
-            kwargs: arguments for every member.
-
-        Raises:
-            ChainTooShortError: fewer than two members.
-            AlreadyInContainerError: a member has a container.
-            UnrecognizedTaskError: nobody registered a name.
-        """
-        plan = await (await self.planner()).chain(
-            tasks,
-            name=name,
-            kwargs=kwargs,
-            success=_joined(success, success_callbacks),
-            failure=_joined(error, error_callbacks),
-        )
-        return ChainSignature[Any, Any](self, *await self._created(plan))
-
-    async def aswarm(
-        self,
-        tasks: Iterable[object] | None = None,
-        task_name: str | None = None,
-        *,
-        success_callbacks: object = None,
-        error_callbacks: object = None,
-        success: object = None,
-        error: object = None,
-        config: SwarmConfig | None = None,
-        is_swarm_closed: bool = False,
-        **kwargs: Any,
-    ) -> SwarmSignature[Any, Any]:
-        """Create a swarm: members run side by side, at most `config.max_concurrency` at any moment.
-
-        One round trip for each 100 members.
-
-        Args:
-            tasks: signatures, keys, names, task objects, functions; more can be added until it is closed.
-            task_name: what you call it.
-            success_callbacks: started with the list of results; `success` is the same.
-            error_callbacks: started when the failure budget is used up; `error` is the same.
-            config: concurrency, failure budget, size.
-            is_swarm_closed: take no more members.
-            kwargs: arguments for every member.
-
-        Raises:
-            TooManyTasksError: more members than `max_task_allowed`.
-            AlreadyInContainerError: a member has a container.
-            UnrecognizedTaskError: nobody registered a name.
-        """
-        plan = await (await self.planner()).swarm(
-            tasks or (),
-            name=task_name,
-            kwargs=kwargs,
-            success=_joined(success_callbacks, success),
-            failure=_joined(error_callbacks, error),
-            config=config or SwarmConfig(),
-            closed=is_swarm_closed,
-        )
-        return SwarmSignature[Any, Any](self, *await self._created(plan))
-
-    sign, chain, swarm = asign, achain, aswarm
-
-    async def load_signature(self, key: str) -> Signature[Any, Any] | None:
-        """Return the signature of a key, or `None`. One round trip, for a swarm two more for each 100 members.
-
-        Raises:
-            BrokenRecordError: its record cannot be read.
-        """
-        engine = await self._open()
-        try:
-            [record] = await engine.store.read([id_of(self.config.namespace, key)])
-        except SignatureNotFoundError:
-            return None
-        if record is None:
-            return None
-        signature = self.signature(record)
-        if isinstance(signature, SwarmSignature):
-            await signature.arefresh()
-        return signature
-
-    load_sign = load_signature
-
-    async def _created(self, plan: Plan) -> tuple[Record, tuple[str, ...]]:
-        await self.commit(plan.changes)
-        return _record_of(plan), plan.members
-
-    async def commit(self, changes: Sequence[Change]) -> None:
-        """Write changes in one step and submit what they make ready."""
-        engine = await self._open()
-        answer = await engine.store.commit(changes)
-        await engine.dispatch(answer.ready)
-
-    async def read(self, identifier: str) -> Record:
-        """Return a record.
-
-        Raises:
-            SignatureNotFoundError: there is none.
-        """
-        engine = await self._open()
-        [record] = await engine.store.read([identifier])
-        if record is None:
-            raise SignatureNotFoundError(key_of(self.config.namespace, identifier))
-        return record
-
-    async def wait(self, identifier: str, seconds: float | None) -> Record | None:
-        """Return the record once the signature has ended.
-
-        Raises:
-            ResultTimeoutError: not within `seconds`.
-        """
-        engine = await self._open()
-        try:
-            return await asyncio.wait_for(engine.waiter.wait(identifier), seconds)
-        except TimeoutError as error:
-            raise ResultTimeoutError(key_of(self.config.namespace, identifier), seconds or 0.0) from error
-
-    async def result_of(self, identifier: str) -> bytes:
-        """Return the result of a done signature as JSON."""
-        return await (await self._open()).results.result(identifier)
-
-    async def error_of(self, identifier: str) -> Json:
-        """Return the error of a failed signature."""
-        return await (await self._open()).results.error(identifier)
-
-    async def failed_key_of(self, identifier: str) -> str:
-        """Return the key of the signature whose error a failed one has."""
-        return await (await self._open()).results.failed_key(identifier)
-
-    async def check_kwargs(self, name: str, kwargs: Mapping[str, Any]) -> None:
-        """Refuse bound arguments of a wrong type."""
-        (await self.planner()).check_kwargs(name, kwargs)
-
-    async def check_first_message(self, record: Record, message: Json) -> None:
-        """Refuse the message of a task that is started directly, where its model is known here.
-
-        Raises:
-            InvalidMessageError: names the fields.
-        """
-        binding = self._bindings.get(record.body.name or "")
-        if binding is not None and binding.model is not None:
-            validated(binding.model, message, binding.name)
-
-    def signature(self, record: Record) -> Signature[Any, Any]:
-        """Return the signature object of a record."""
-        return _SIGNATURES[record.kind](self, record)
-
-
-def _joined(*given: object) -> list[object]:
-    """Return the callbacks of both spellings as one list."""
-    joined: list[object] = []
-    for item in given:
-        if isinstance(item, (list, tuple)):
-            joined.extend(item)  # pyright: ignore[reportUnknownArgumentType] - whatever users give
-        elif item is not None:
-            joined.append(item)
-    return joined
-
-
-def _record_of(plan: Plan) -> Record:
-    """Return the record of what was just created, without reading it."""
-    fields = {name: str(value) for name, value in plan.settings.items()}
-    fields |= {"k": plan.kind.letter, "st": "p", "t0": str(int(time.time() * 1000))}
-    return Record(
-        id=plan.id,
-        kind=plan.kind,
-        status=Status.PENDING,
-        fields=fields,
-        body=plan.body,
-        success=plan.success,
-        failure=plan.failure,
-    )

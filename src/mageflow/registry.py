@@ -9,17 +9,17 @@ from mageflow.errors import AmbiguousClientError
 from mageflow.run.context import current_run
 
 if TYPE_CHECKING:
-    from mageflow.client import Mageflow
+    from mageflow.verbs import Verbs
 
-_clients: weakref.WeakSet[Mageflow] = weakref.WeakSet()
+_clients: weakref.WeakSet[Verbs] = weakref.WeakSet()
 
 
-def add_client(client: Mageflow) -> None:
+def add_client(client: Verbs) -> None:
     """Make a client known to the module functions."""
     _clients.add(client)
 
 
-def find_client() -> Mageflow:
+def find_client() -> Verbs:
     """Return the client of the running task, else the only one.
 
     Raises:
@@ -27,7 +27,7 @@ def find_client() -> Mageflow:
     """
     run = current_run.get()
     if run is not None:
-        return cast("Mageflow", run.client)
+        return cast("Verbs", run.client)
     clients = list(_clients)
     if len(clients) != 1:
         raise AmbiguousClientError(sorted(client.config.namespace for client in clients))

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from typing_extensions import override
 
-from mageflow.config import SwarmConfig
 from mageflow.errors import (
-    FlowCanceledError,
-    FlowFailedError,
     OutsideTransactionError,
-    SignatureNotFoundError,
-    TaskAndMsgsDontMatchForSwarmError,
 )
 from mageflow.flow.ids import key_of, new_id
-from mageflow.flow.payload import Json, dump, load, merge, message_of, plain
-from mageflow.flow.signature import Add, Change, Close, Members, Message, NewSignature, Patch, Run
+from mageflow.flow.payload import Json, dump, merge, message_of, plain
+from mageflow.flow.signature import Change, Members, Message, NewSignature, Patch, Run
 from mageflow.flow.status import Kind, Status
+from mageflow.handle import FlowHandle
 from mageflow.planner import patch_line
 from mageflow.store.codec import Record
-from mageflow.views import Progress, members, progress_of
+from mageflow.views import members
 
 if TYPE_CHECKING:
-    from mageflow.client import Mageflow
+    from mageflow.verbs import Verbs
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -33,47 +29,6 @@ Out = TypeVar("Out")
 SNAPSHOT = 1000
 """Members that a snapshot lists at the most."""
 _COPIED_SETTINGS = ("mc", "sf", "mt", "os", "cl", "nm")
-
-
-class FlowHandle(Generic[Out]):
-    """A started flow: wait for its result, ask for its status."""
-
-    def __init__(self, client: Mageflow, identifier: str) -> None:
-        self._client = client
-        self._id = identifier
-        self.key = key_of(client.config.namespace, identifier)
-
-    async def status(self) -> Status:
-        """Return the effective status. One round trip.
-
-        Raises:
-            SignatureNotFoundError: the record is gone: it was kept `done_ttl` after the end.
-        """
-        record = await self._client.read(self._id)
-        return record.status
-
-    async def result(self, timeout: float | None = None) -> Out:  # noqa: ASYNC109 - the flow goes on: not a cancel scope
-        """Wait for the end and return the result; a swarm's is the list of its members' results.
-
-        Args:
-            timeout: seconds; the flow goes on when they are over.
-
-        Raises:
-            FlowFailedError: it failed; carries the original error.
-            FlowCanceledError: it was canceled.
-            ResultTimeoutError: not within `timeout`.
-            SignatureNotFoundError: the record is gone.
-        """
-        record = await self._client.wait(self._id, timeout)
-        if record is None:
-            raise SignatureNotFoundError(self.key)
-        if record.status is Status.CANCELED:
-            raise FlowCanceledError(self.key, record.fields.get("re", "canceled"))
-        if record.status is Status.FAILED:
-            error = await self._client.error_of(self._id)
-            failed = await self._client.failed_key_of(self._id)
-            raise FlowFailedError(self.key, error["type"], error["message"], error["traceback"], failed)
-        return load(await self._client.result_of(self._id), self.key)
 
 
 class Kwargs(Mapping[str, Any]):
@@ -139,7 +94,7 @@ class Signature(Generic[In, Out]):
 
     kind: Kind
 
-    def __init__(self, client: Mageflow, record: Record, members: Sequence[str] = ()) -> None:
+    def __init__(self, client: Verbs, record: Record, members: Sequence[str] = ()) -> None:
         self._client = client
         self._record = record
         self._members = [(member, Status.PENDING) for member in members[:SNAPSHOT]]
@@ -342,152 +297,3 @@ class ChainSignature(Signature[In, Out]):
             message = merge(message, record.body.kwargs)
         if record.kind is Kind.TASK:
             await self._client.check_first_message(record, message)
-
-
-class SwarmSignature(Signature[In, Out]):
-    """Members side by side, bounded, and it can grow while it runs."""
-
-    kind = Kind.SWARM
-
-    @override
-    async def arefresh(self) -> None:
-        """Read it again with its first 1000 members. One round trip, and two for each 100 members."""
-        await super().arefresh()
-        first = _limited(members(await self._client.store(), self.id), SNAPSHOT)
-        self._members = [(record.id, record.status) async for record in first]
-
-    def _of_status(self, *statuses: Status) -> tuple[str, ...]:
-        return tuple(self._key(member) for member, status in self._members if not statuses or status in statuses)
-
-    @property
-    def tasks(self) -> tuple[str, ...]:
-        """Keys of the members, in the order in which they were added; the first 1000."""
-        return self._of_status()
-
-    @property
-    def finished_tasks(self) -> tuple[str, ...]:
-        """Keys of the members that are done."""
-        return self._of_status(Status.DONE)
-
-    @property
-    def failed_tasks(self) -> tuple[str, ...]:
-        """Keys of the members that failed or were canceled."""
-        return self._of_status(Status.FAILED, Status.CANCELED)
-
-    @property
-    def current_running_tasks(self) -> tuple[str, ...]:
-        """Keys of the members that have started and not ended."""
-        return self._of_status(Status.ACTIVE)
-
-    @property
-    def tasks_left_to_run(self) -> tuple[str, ...]:
-        """Keys of the members that have not started."""
-        return self._of_status(Status.PENDING)
-
-    @property
-    def is_swarm_closed(self) -> bool:
-        """Whether no more members can be added."""
-        return self._record.fields.get("cl") == "1" or self._record.status.ended
-
-    @property
-    def config(self) -> SwarmConfig:
-        """Its settings."""
-        fields = self._record.fields
-        return SwarmConfig(
-            max_concurrency=int(fields["mc"]) if "mc" in fields else None,
-            stop_after_n_failures=int(fields["sf"]) if "sf" in fields else None,
-            max_task_allowed=int(fields["mt"]) if "mt" in fields else None,
-            on_stop="interrupt" if fields.get("os") == "interrupt" else "finish",
-        )
-
-    async def is_swarm_done(self) -> bool:
-        """Whether every member has ended and the success callbacks have fired. One round trip."""
-        return (await self._client.read(self.id)).status is Status.DONE
-
-    async def progress(self) -> Progress:
-        """Return the counts of its members and what is left. One round trip."""
-        return progress_of(await self._client.read(self.id))
-
-    async def members(
-        self, status: Status | str | None = None, after: int = 0, limit: int = SNAPSHOT
-    ) -> tuple[str, ...]:
-        """Return keys of members in order, of one status if given: `limit` of them, the first `after` left out."""
-        wanted = None if status is None else Status(status)
-        matching = _limited(members(await self._client.store(), self.id, wanted), after + limit)
-        found = [self._key(record.id) async for record in matching]
-        return tuple(found[after:])
-
-    async def add_task(self, task: object, *, close_on_max_task: bool = True) -> Signature[Any, Any]:
-        """Register a member; it becomes ready by its own run, or by a close. Two round trips.
-
-        Args:
-            task: a signature, a key, a name, a task object or a function.
-            close_on_max_task: reaching `max_task_allowed` closes the swarm.
-
-        Raises:
-            SwarmIsClosedError, SwarmIsCanceledError, TooManyTasksError, AlreadyInContainerError: nothing was added.
-        """
-        [member] = await self._add([task], [None], run=False, close_on_max=close_on_max_task)
-        return member
-
-    async def aio_run_in_swarm(
-        self, tasks: object, msg: object = None, *, close_on_max_task: bool = True
-    ) -> list[Signature[Any, Any]]:
-        """Add one or more members and start them with the same message, in one step; see `add_task`."""
-        listed: list[object] = list(tasks) if isinstance(tasks, (list, tuple)) else [tasks]  # pyright: ignore[reportUnknownArgumentType] - whatever users give
-        return await self.aio_run_tasks_in_swarm(listed, [msg] * len(listed), close_on_max_task=close_on_max_task)
-
-    async def aio_run_tasks_in_swarm(
-        self, tasks: Sequence[object], msgs: Sequence[object], *, close_on_max_task: bool = True
-    ) -> list[Signature[Any, Any]]:
-        """Add members and start each with its own message, in one step; see `add_task`.
-
-        Raises:
-            TaskAndMsgsDontMatchForSwarmError: not as many messages as tasks.
-        """
-        if len(tasks) != len(msgs):
-            raise TaskAndMsgsDontMatchForSwarmError(self.key, len(tasks), len(msgs))
-        where = f"a message for swarm {self.key}"
-        messages = [None if msg is None else dump(message_of(msg, where), where, self._limit) for msg in msgs]
-        return await self._add(tasks, messages, run=True, close_on_max=close_on_max_task)
-
-    async def close_swarm(self) -> None:
-        """Take no more members; on a running swarm every registered member becomes ready. One round trip."""
-        await self._client.commit([Close(id=self.id)])
-        self._record.fields["cl"] = "1"
-
-    def adding(self) -> _Adding:
-        """Return a context in which members are added; its exit closes the swarm, also after an error."""
-        return _Adding(self)
-
-    async def _add(
-        self, tasks: Iterable[object], messages: Sequence[bytes | None], *, run: bool, close_on_max: bool
-    ) -> list[Signature[Any, Any]]:
-        ids, changes = await (await self._client.planner()).additions(self.id, tasks, messages)
-        if not ids:
-            return []
-        await self._client.commit([*changes, Add(swarm=self.id, ids=ids, run=run, close_on_max=close_on_max)])
-        found = await (await self._client.store()).read(ids)
-        return [self._client.signature(record) for record in found if record is not None]
-
-
-class _Adding:
-    """`async with swarm.adding():`."""
-
-    def __init__(self, swarm: SwarmSignature[Any, Any]) -> None:
-        self._swarm = swarm
-
-    async def __aenter__(self) -> SwarmSignature[Any, Any]:
-        return self._swarm
-
-    async def __aexit__(self, *error: object) -> None:
-        await self._swarm.close_swarm()
-
-
-async def _limited(records: AsyncIterator[Record], count: int) -> AsyncIterator[Record]:
-    seen = 0
-    async for record in records:
-        seen += 1
-        if seen > count:
-            return
-        yield record
