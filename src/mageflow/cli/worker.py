@@ -1,12 +1,14 @@
 """`mageflow worker`: find a client by name and run a worker of it until a signal asks for the end."""
 
 import asyncio
+import logging
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Generator
 from contextlib import contextmanager
+from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
 from types import FrameType, ModuleType
@@ -19,12 +21,22 @@ from mageflow.errors import MageflowError
 _STOPPING_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def run_worker(target: str, *, slots: int) -> int:
+class LogLevel(StrEnum):
+    """The levels of a worker's log, from the most to the least talkative."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+def run_worker(target: str, *, slots: int, log_level: LogLevel) -> int:
     """Run a worker of the client that `target` (`module:attribute`) names, and return the exit code.
 
     Args:
         target: Where the client is, as seen from the working directory.
         slots: How many tasks it runs at a time.
+        log_level: What the log on standard error begins with, unless the client's module set up logging itself.
 
     Raises:
         typer.BadParameter: `target` has another form, or what it names is missing or no client.
@@ -32,6 +44,7 @@ def run_worker(target: str, *, slots: int) -> int:
     sys.path.insert(0, str(Path.cwd()))
     try:
         client = load_client(target)
+        logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         asyncio.run(_serve(client, target, slots))
     except _ModuleBrokenError as error:
         typer.echo(f"mageflow worker: {error}", err=True)

@@ -12,7 +12,7 @@ from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnno
 from pydantic_core import PydanticUndefined
 
 from mageflow.errors import InvalidMessageError
-from mageflow.flow.message import EVERYTHING, injection_of
+from mageflow.flow.message import ERROR_FIELD, EVERYTHING, RESULT_FIELD, injection_of
 from mageflow.flow.payload import Injection, Json
 
 WHOLE_MESSAGE = ("msg", "message")
@@ -118,7 +118,7 @@ def bind(name: str, function: Callable[..., Any], input_validator: Any = None, s
     annotation = input_validator if input_validator is not None else hints.get(first or "", None)
     if first is not None and _is_model(annotation):
         model, whole = cast("type[BaseModel]", annotation), True
-    elif first is not None and (_is_mapping(annotation) or _takes_whole(parameters, hints)):
+    elif len(parameters) == 1 and _takes_whole(parameters[0], annotation):
         model, whole = None, True
     else:
         model, whole = _model_of_parameters(name, parameters, hints), False
@@ -141,8 +141,11 @@ def _is_mapping(annotation: Any) -> bool:
     return isinstance(origin, type) and issubclass(origin, Mapping)
 
 
-def _takes_whole(parameters: list[inspect.Parameter], hints: dict[str, Any]) -> bool:
-    return len(parameters) == 1 and parameters[0].name in WHOLE_MESSAGE and parameters[0].name not in hints
+def _takes_whole(parameter: inspect.Parameter, annotation: Any) -> bool:
+    """Whether the only parameter is the message itself, not a field of it."""
+    if parameter.name in (RESULT_FIELD, ERROR_FIELD) or hasattr(annotation, "__metadata__"):
+        return False
+    return _is_mapping(annotation) or (annotation is None and parameter.name in WHOLE_MESSAGE)
 
 
 def _model_of_parameters(name: str, parameters: list[inspect.Parameter], hints: dict[str, Any]) -> type[BaseModel]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from mageflow.backends.base import Delivery
 from mageflow.dispatch.dispatcher import Dispatcher
-from mageflow.errors import InvalidMessageError, NonRetryableError, PayloadError, StoreUnavailableError
+from mageflow.errors import InvalidMessageError, MageflowError, NonRetryableError, PayloadError, StoreUnavailableError
 from mageflow.flow.command import REFERENCE
 from mageflow.flow.event import AttemptFailed, Failed, Succeeded, error_values
 from mageflow.flow.ids import key_of
@@ -71,6 +71,9 @@ class Runner:
         except StoreUnavailableError as error:
             logger.warning("%s does not start now, its row will be offered again: %s", key, error)
             return "store unavailable"
+        except MageflowError:
+            logger.exception("%s cannot start", key)
+            return "broken record"
         if answer.status != "run":
             logger.info("%s does not run: %s", key, answer.status)
             return answer.status

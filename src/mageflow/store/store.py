@@ -5,10 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from redis.exceptions import BusyLoadingError, ConnectionError, RedisError, ResponseError, TimeoutError  # noqa: A004 - redis-py's names
+from redis.exceptions import (
+    ClusterDownError,
+    ConnectionError,  # noqa: A004 - redis-py's name
+    MasterDownError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    TimeoutError,  # noqa: A004 - redis-py's name
+    TryAgainError,
+)
 
 from mageflow import errors
 from mageflow.config import MageflowConfig
@@ -27,7 +36,16 @@ CHUNK = 100
 """Records that one script writes at the most."""
 _RETRY_FOR = 5.0
 _LONGEST_PAUSE = 1.0
-_PassingErrors = (ConnectionError, TimeoutError, BusyLoadingError, OSError)
+_PASSING = (
+    *(ConnectionError, TimeoutError, OSError),
+    *(ReadOnlyError, OutOfMemoryError, MasterDownError, ClusterDownError, TryAgainError),
+)
+_PASSING_CODES = ("BUSY", "MISCONF", "NOREPLICAS", "LOADING")
+
+
+def _passing(error: Exception) -> bool:
+    """Whether the same command may succeed later."""
+    return isinstance(error, _PASSING) or str(error).startswith(_PASSING_CODES)
 
 
 class Store:
@@ -191,22 +209,21 @@ class Store:
             lambda: self._link.run(script, keys, operation, self._settings, *arguments), patient=patient
         )
 
-    async def _retried(self, send: Any, *, patient: bool) -> Any:
+    async def _retried(self, send: Callable[[], Awaitable[Any]], *, patient: bool) -> Any:
+        """Send until Redis answers; what a server that is loading, full or read-only says is no answer to a report."""
         loop = asyncio.get_running_loop()
         deadline, pause = loop.time() + _RETRY_FOR, 0.05
         while True:
             try:
                 return await send()
-            except _PassingErrors as error:
-                if not patient and loop.time() > deadline:
-                    raise errors.StoreUnavailableError(self.address, f"cannot be reached: {error}") from error
-                logger.warning("Redis at %s cannot be reached, trying again: %s", self.address, error)
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, _LONGEST_PAUSE)
-            except ResponseError as error:
-                if "WRONGTYPE" in str(error) or "user_script" in str(error) or "script" in str(error).lower():
+            except (RedisError, OSError) as error:
+                if not _passing(error):
                     raise errors.BrokenRecordError(self.keys.everything, str(error)) from error
-                raise errors.StoreUnavailableError(self.address, str(error)) from error
+                if not patient and loop.time() > deadline:
+                    raise errors.StoreUnavailableError(self.address, f"no answer: {error}") from error
+                logger.warning("Redis at %s does not answer, trying again: %s", self.address, error)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
 
     def _refusal(self, code: str, identifier: str, detail: str) -> errors.MageflowError:
         key = key_of(self.config.namespace, identifier)

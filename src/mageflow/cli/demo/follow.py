@@ -101,7 +101,8 @@ class Follower:
         started = await self._workers.start_another()
         self._screen.say(
             f"worker {killed.number} (process {killed.process.pid}) killed with SIGKILL after {ended:,} of "
-            f"{progress.total:,} files; worker {started.number} (process {started.process.pid}) starts",
+            f"{progress.total:,} files; worker {started.number} (process {started.process.pid}) starts, "
+            "and what was lost in the middle runs again",
             style="bold red",
         )
 

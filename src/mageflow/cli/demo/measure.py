@@ -11,7 +11,7 @@ from mageflow.cli.demo.payloads import FileFacts, FunctionFacts
 # The fields through which a statement holds further statements: functions, classes and imports stand nowhere else.
 _STATEMENT_FIELDS = ("body", "orelse", "finalbody", "handlers", "cases")
 
-# CPython up to 3.12 counts the depth of its parser's recursion once for all threads: two that parse at the same time make
+# CPython 3.11 counts the depth of its parser's recursion once for all threads: two that parse at the same time make
 # each other fail with SystemError. Parsing holds the interpreter lock anyway, so taking turns costs nothing.
 _PARSER = threading.Lock()
 

@@ -19,8 +19,8 @@ from mageflow.cli.demo.sources import SourceFile, find_sources
 from mageflow.cli.demo.workers import WorkerEndedError, WorkerProcesses
 from mageflow.errors import MageflowError
 
-# Parsing keeps a core busy: two files at a time for each worker keep it so while the next ones are on their way.
-_FILES_PER_WORKER = 4
+# A worker parses one file at a time; as many more are on their way to it or back that its core never waits.
+_FILES_PER_WORKER = 8
 _INTERRUPTED = 130
 
 
