@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
-from typing_extensions import override
 
 from mageflow.backends.base import Address, TaskOptions
 from mageflow.backends.resolve import make_backend
@@ -22,6 +21,7 @@ from mageflow.errors import TaskNameError
 from mageflow.flow.task import TaskDefinition
 from mageflow.registry import add_client
 from mageflow.run.binding import Binding, bind
+from mageflow.session import Session
 from mageflow.store.keys import Keys
 from mageflow.store.link import RedisSource, connection_of
 from mageflow.verbs import Verbs
@@ -58,6 +58,7 @@ class Mageflow(Verbs):
         self._server: EmbeddedServer | None = None
         self._engine: Engine | None = None
         self._opening = asyncio.Lock()
+        self._session = Session(self.config, self._bindings, self._open)
         add_client(self)
 
     def __getattr__(self, name: str) -> Any:
@@ -162,7 +163,6 @@ class Mageflow(Verbs):
             else:
                 await self.shutdown()
 
-    @override
     async def _open(self) -> Engine:
         engine = self._engine
         if engine is not None and engine.loop is asyncio.get_running_loop():

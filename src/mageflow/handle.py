@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from mageflow.errors import FlowCanceledError, FlowFailedError, SignatureNotFoundError
-from mageflow.flow.ids import key_of
 from mageflow.flow.payload import load
 from mageflow.flow.status import Status
-
-if TYPE_CHECKING:
-    from mageflow.verbs import Verbs
+from mageflow.session import Session
 
 Out = TypeVar("Out")
 
@@ -18,10 +15,10 @@ Out = TypeVar("Out")
 class FlowHandle(Generic[Out]):
     """A started flow: wait for its result, ask for its status."""
 
-    def __init__(self, client: Verbs, identifier: str) -> None:
-        self._client = client
+    def __init__(self, session: Session, identifier: str) -> None:
+        self._session = session
         self._id = identifier
-        self.key = key_of(client.config.namespace, identifier)
+        self.key = session.key(identifier)
 
     async def status(self) -> Status:
         """Return the effective status. One round trip.
@@ -29,7 +26,7 @@ class FlowHandle(Generic[Out]):
         Raises:
             SignatureNotFoundError: the record is gone: it was kept `done_ttl` after the end.
         """
-        record = await self._client.read(self._id)
+        record = await self._session.read(self._id)
         return record.status
 
     async def result(self, timeout: float | None = None) -> Out:  # noqa: ASYNC109 - the flow goes on: not a cancel scope
@@ -44,13 +41,13 @@ class FlowHandle(Generic[Out]):
             ResultTimeoutError: not within `timeout`.
             SignatureNotFoundError: the record is gone.
         """
-        record = await self._client.wait(self._id, timeout)
+        record = await self._session.wait(self._id, timeout)
         if record is None:
             raise SignatureNotFoundError(self.key)
         if record.status is Status.CANCELED:
             raise FlowCanceledError(self.key, record.fields.get("re", "canceled"))
         if record.status is Status.FAILED:
-            error = await self._client.error_of(self._id)
-            failed = await self._client.failed_key_of(self._id)
+            results = await self._session.results()
+            error, failed = await results.error(self._id), await results.failed_key(self._id)
             raise FlowFailedError(self.key, error["type"], error["message"], error["traceback"], failed)
-        return load(await self._client.result_of(self._id), self.key)
+        return load(await (await self._session.results()).result(self._id), self.key)

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 from typing_extensions import override
 
 from mageflow.errors import (
     OutsideTransactionError,
 )
-from mageflow.flow.ids import key_of, new_id
+from mageflow.flow.ids import new_id
 from mageflow.flow.payload import Json, dump, merge, message_of, plain
 from mageflow.flow.signature import Change, Members, Message, NewSignature, Patch, Run
 from mageflow.flow.status import Kind, Status
 from mageflow.handle import FlowHandle
 from mageflow.planner import patch_line
+from mageflow.session import Session
 from mageflow.store.codec import Record
 from mageflow.views import members
-
-if TYPE_CHECKING:
-    from mageflow.verbs import Verbs
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -94,8 +92,8 @@ class Signature(Generic[In, Out]):
 
     kind: Kind
 
-    def __init__(self, client: Verbs, record: Record, members: Sequence[str] = ()) -> None:
-        self._client = client
+    def __init__(self, session: Session, record: Record, members: Sequence[str] = ()) -> None:
+        self._session = session
         self._record = record
         self._members = [(member, Status.PENDING) for member in members[:SNAPSHOT]]
         self._kwargs = Kwargs(self, record.body.kwargs)
@@ -148,7 +146,7 @@ class Signature(Generic[In, Out]):
     @property
     def handle(self) -> FlowHandle[Out]:
         """Its handle, started or not."""
-        return FlowHandle(self._client, self.id)
+        return FlowHandle(self._session, self.id)
 
     async def arefresh(self) -> None:
         """Read it again. One round trip.
@@ -156,7 +154,7 @@ class Signature(Generic[In, Out]):
         Raises:
             SignatureNotFoundError: it is gone.
         """
-        self._record = await self._client.read(self.id)
+        self._record = await self._session.read(self.id)
         self._kwargs = Kwargs(self, self._record.body.kwargs)
 
     async def aio_run_no_wait(
@@ -182,7 +180,7 @@ class Signature(Generic[In, Out]):
             changes.append(Patch(id=self.id, line=line))
         if msg is not None:
             changes.append(Message(id=self.id, message=dump(message, f"the message of {self.key}", self._limit)))
-        await self._client.commit([*changes, Run(id=self.id)])
+        await self._session.commit([*changes, Run(id=self.id)])
         return self.handle
 
     async def aio_run(
@@ -207,20 +205,20 @@ class Signature(Generic[In, Out]):
 
     async def aduplicate_many(self, count: int) -> list[Signature[In, Out]]:
         """Return so many copies; see `aduplicate`."""
-        record = await self._client.read(self.id)
+        record = await self._session.read(self.id)
         changes: list[Change] = []
         copies = [await self._copied(record, new_id(), None, None, changes) for _ in range(count)]
-        await self._client.commit(changes)
-        found = await (await self._client.store()).read(copies)
-        return [self._client.signature(item) for item in found if item is not None]
+        await self._session.commit(changes)
+        found = await (await self._session.store()).read(copies)
+        return [type(self)(self._session, item) for item in found if item is not None]
 
     async def patch_kwargs(self, changed: Mapping[str, Any] | None, *, dropped: str | None = None) -> None:
         """Change bound arguments; users call `kwargs.aupdate` and `kwargs.apop`."""
         if changed and self.kind is Kind.TASK and self.task_name is not None:
-            await self._client.check_kwargs(self.task_name, changed)
+            await self._session.check_kwargs(self.task_name, changed)
         where = f"an argument of {self.key}"
         line = patch_line(self._limit, where, changed=plain(changed, where) if changed else None, dropped=dropped)
-        await self._client.commit([Patch(id=self.id, line=line)])
+        await self._session.commit([Patch(id=self.id, line=line)])
 
     async def _copied(
         self, record: Record, target: str, container: str | None, index: int | None, changes: list[Change]
@@ -231,7 +229,7 @@ class Signature(Generic[In, Out]):
         }
         if record.kind is not Kind.TASK:
             ids: list[str] = []
-            async for member in members(await self._client.store(), record.id):
+            async for member in members(await self._session.store(), record.id):
                 position = len(ids) if record.kind is Kind.CHAIN else None
                 ids.append(await self._copied(member, new_id(), target, position, changes))
             settings["nm"] = len(ids)
@@ -258,10 +256,10 @@ class Signature(Generic[In, Out]):
 
     @property
     def _limit(self) -> int:
-        return self._client.config.payload_limit
+        return self._session.config.payload_limit
 
     def _key(self, identifier: str) -> str:
-        return key_of(self._client.config.namespace, identifier)
+        return self._session.key(identifier)
 
     @override
     def __repr__(self) -> str:
@@ -276,7 +274,7 @@ class TaskSignature(Signature[In, Out]):
     @override
     async def _check_message(self, message: Json) -> None:
         if self._record.container is None:
-            await self._client.check_first_message(self._record, merge(self._record.body.kwargs, message))
+            self._session.check_first_message(self._record, merge(self._record.body.kwargs, message))
 
 
 class ChainSignature(Signature[In, Out]):
@@ -289,11 +287,11 @@ class ChainSignature(Signature[In, Out]):
         """Check the message of the first task, through chains that come first in chains."""
         record, message = self._record, merge(message, self._record.body.kwargs)
         while record.kind is Kind.CHAIN:
-            store = await self._client.store()
+            store = await self._session.store()
             first = await store.command("LINDEX", store.keys.members(record.id), 0)
             if first is None:
                 return
-            record = await self._client.read(first.decode())
+            record = await self._session.read(first.decode())
             message = merge(message, record.body.kwargs)
         if record.kind is Kind.TASK:
-            await self._client.check_first_message(record, message)
+            self._session.check_first_message(record, message)

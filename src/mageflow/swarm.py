@@ -12,7 +12,8 @@ from mageflow.errors import TaskAndMsgsDontMatchForSwarmError
 from mageflow.flow.payload import dump, message_of
 from mageflow.flow.signature import Add, Close
 from mageflow.flow.status import Kind, Status
-from mageflow.signature import SNAPSHOT, In, Out, Signature
+from mageflow.session import Session
+from mageflow.signature import SNAPSHOT, ChainSignature, In, Out, Signature, TaskSignature
 from mageflow.store.codec import Record
 from mageflow.views import Progress, members, progress_of
 
@@ -26,7 +27,7 @@ class SwarmSignature(Signature[In, Out]):
     async def arefresh(self) -> None:
         """Read it again with its first 1000 members. One round trip, and two for each 100 members."""
         await super().arefresh()
-        first = _limited(members(await self._client.store(), self.id), SNAPSHOT)
+        first = _limited(members(await self._session.store(), self.id), SNAPSHOT)
         self._members = [(record.id, record.status) async for record in first]
 
     def _of_status(self, *statuses: Status) -> tuple[str, ...]:
@@ -75,18 +76,18 @@ class SwarmSignature(Signature[In, Out]):
 
     async def is_swarm_done(self) -> bool:
         """Whether every member has ended and the success callbacks have fired. One round trip."""
-        return (await self._client.read(self.id)).status is Status.DONE
+        return (await self._session.read(self.id)).status is Status.DONE
 
     async def progress(self) -> Progress:
         """Return the counts of its members and what is left. One round trip."""
-        return progress_of(await self._client.read(self.id))
+        return progress_of(await self._session.read(self.id))
 
     async def members(
         self, status: Status | str | None = None, after: int = 0, limit: int = SNAPSHOT
     ) -> tuple[str, ...]:
         """Return keys of members in order, of one status if given: `limit` of them, the first `after` left out."""
         wanted = None if status is None else Status(status)
-        matching = _limited(members(await self._client.store(), self.id, wanted), after + limit)
+        matching = _limited(members(await self._session.store(), self.id, wanted), after + limit)
         found = [self._key(record.id) async for record in matching]
         return tuple(found[after:])
 
@@ -126,7 +127,7 @@ class SwarmSignature(Signature[In, Out]):
 
     async def close_swarm(self) -> None:
         """Take no more members; on a running swarm every registered member becomes ready. One round trip."""
-        await self._client.commit([Close(id=self.id)])
+        await self._session.commit([Close(id=self.id)])
         self._record.fields["cl"] = "1"
 
     def adding(self) -> _Adding:
@@ -136,12 +137,12 @@ class SwarmSignature(Signature[In, Out]):
     async def _add(
         self, tasks: Iterable[object], messages: Sequence[bytes | None], *, run: bool, close_on_max: bool
     ) -> list[Signature[Any, Any]]:
-        ids, changes = await (await self._client.planner()).additions(self.id, tasks, messages)
+        ids, changes = await (await self._session.planner()).additions(self.id, tasks, messages)
         if not ids:
             return []
-        await self._client.commit([*changes, Add(swarm=self.id, ids=ids, run=run, close_on_max=close_on_max)])
-        found = await (await self._client.store()).read(ids)
-        return [self._client.signature(record) for record in found if record is not None]
+        await self._session.commit([*changes, Add(swarm=self.id, ids=ids, run=run, close_on_max=close_on_max)])
+        found = await (await self._session.store()).read(ids)
+        return [signature_of(self._session, record) for record in found if record is not None]
 
 
 class _Adding:
@@ -164,3 +165,15 @@ async def _limited(records: AsyncIterator[Record], count: int) -> AsyncIterator[
         if seen > count:
             return
         yield record
+
+
+_SIGNATURES: dict[Kind, type[Signature[Any, Any]]] = {
+    Kind.TASK: TaskSignature,
+    Kind.CHAIN: ChainSignature,
+    Kind.SWARM: SwarmSignature,
+}
+
+
+def signature_of(session: Session, record: Record) -> Signature[Any, Any]:
+    """Return the signature object of a record."""
+    return _SIGNATURES[record.kind](session, record)

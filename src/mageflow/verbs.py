@@ -2,52 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import BaseModel
 
 from mageflow.config import MageflowConfig, SwarmConfig
-from mageflow.engine import Engine
-from mageflow.errors import ResultTimeoutError, SignatureNotFoundError
-from mageflow.flow.ids import id_of, key_of
-from mageflow.flow.payload import Json
-from mageflow.flow.signature import Change
-from mageflow.flow.status import Kind, Status
-from mageflow.planner import Plan, Planner
-from mageflow.run.binding import Binding, validated
+from mageflow.errors import SignatureNotFoundError
+from mageflow.flow.ids import id_of
+from mageflow.flow.status import Status
+from mageflow.planner import Plan
+from mageflow.session import Session
 from mageflow.signature import ChainSignature, Signature, TaskSignature
 from mageflow.store.codec import Record
-from mageflow.store.store import Store
-from mageflow.swarm import SwarmSignature
-
-_SIGNATURES: dict[Kind, type[Signature[Any, Any]]] = {
-    Kind.TASK: TaskSignature,
-    Kind.CHAIN: ChainSignature,
-    Kind.SWARM: SwarmSignature,
-}
+from mageflow.swarm import SwarmSignature, signature_of
 
 
-class Verbs(ABC):
-    """What a client can do with flows, over an engine that it opens."""
+class Verbs:
+    """What a client can do with flows."""
 
     config: MageflowConfig
-    _bindings: dict[str, Binding]
-
-    @abstractmethod
-    async def _open(self) -> Engine:
-        """Return the engine, opened if need be."""
-
-    async def planner(self) -> Planner:
-        """Return what turns descriptions into changes."""
-        return (await self._open()).planner
-
-    async def store(self) -> Store:
-        """Return the store of the open client."""
-        return (await self._open()).store
+    _session: Session
 
     async def asign(
         self,
@@ -84,7 +60,7 @@ class Verbs(ABC):
         if (task is None) == (task_name is None):
             msg = "exactly one of task and task_name names the task"
             raise ValueError(msg)
-        plan = await (await self.planner()).task(
+        plan = await (await self._session.planner()).task(
             task if task is not None else task_name,
             kwargs={**(kwargs or {}), **bound},
             identifiers=task_identifiers,
@@ -93,7 +69,7 @@ class Verbs(ABC):
             model=model_validators,
             options=options,
         )
-        return TaskSignature[Any, Any](self, *await self._created(plan))
+        return TaskSignature[Any, Any](self._session, *await self._created(plan))
 
     async def achain(
         self,
@@ -120,14 +96,14 @@ class Verbs(ABC):
             AlreadyInContainerError: a member has a container.
             UnrecognizedTaskError: nobody registered a name.
         """
-        plan = await (await self.planner()).chain(
+        plan = await (await self._session.planner()).chain(
             tasks,
             name=name,
             kwargs=kwargs,
             success=_joined(success, success_callbacks),
             failure=_joined(error, error_callbacks),
         )
-        return ChainSignature[Any, Any](self, *await self._created(plan))
+        return ChainSignature[Any, Any](self._session, *await self._created(plan))
 
     async def aswarm(
         self,
@@ -160,7 +136,7 @@ class Verbs(ABC):
             AlreadyInContainerError: a member has a container.
             UnrecognizedTaskError: nobody registered a name.
         """
-        plan = await (await self.planner()).swarm(
+        plan = await (await self._session.planner()).swarm(
             tasks or (),
             name=task_name,
             kwargs=kwargs,
@@ -169,7 +145,7 @@ class Verbs(ABC):
             config=config or SwarmConfig(),
             closed=is_swarm_closed,
         )
-        return SwarmSignature[Any, Any](self, *await self._created(plan))
+        return SwarmSignature[Any, Any](self._session, *await self._created(plan))
 
     sign, chain, swarm = asign, achain, aswarm
 
@@ -179,14 +155,11 @@ class Verbs(ABC):
         Raises:
             BrokenRecordError: its record cannot be read.
         """
-        engine = await self._open()
         try:
-            [record] = await engine.store.read([id_of(self.config.namespace, key)])
+            record = await self._session.read(id_of(self.config.namespace, key))
         except SignatureNotFoundError:
             return None
-        if record is None:
-            return None
-        signature = self.signature(record)
+        signature = signature_of(self._session, record)
         if isinstance(signature, SwarmSignature):
             await signature.arefresh()
         return signature
@@ -194,68 +167,8 @@ class Verbs(ABC):
     load_sign = load_signature
 
     async def _created(self, plan: Plan) -> tuple[Record, tuple[str, ...]]:
-        await self.commit(plan.changes)
+        await self._session.commit(plan.changes)
         return _record_of(plan), plan.members
-
-    async def commit(self, changes: Sequence[Change]) -> None:
-        """Write changes in one step and submit what they make ready."""
-        engine = await self._open()
-        answer = await engine.store.commit(changes)
-        await engine.dispatch(answer.ready)
-
-    async def read(self, identifier: str) -> Record:
-        """Return a record.
-
-        Raises:
-            SignatureNotFoundError: there is none.
-        """
-        engine = await self._open()
-        [record] = await engine.store.read([identifier])
-        if record is None:
-            raise SignatureNotFoundError(key_of(self.config.namespace, identifier))
-        return record
-
-    async def wait(self, identifier: str, seconds: float | None) -> Record | None:
-        """Return the record once the signature has ended.
-
-        Raises:
-            ResultTimeoutError: not within `seconds`.
-        """
-        engine = await self._open()
-        try:
-            return await asyncio.wait_for(engine.waiter.wait(identifier), seconds)
-        except TimeoutError as error:
-            raise ResultTimeoutError(key_of(self.config.namespace, identifier), seconds or 0.0) from error
-
-    async def result_of(self, identifier: str) -> bytes:
-        """Return the result of a done signature as JSON."""
-        return await (await self._open()).results.result(identifier)
-
-    async def error_of(self, identifier: str) -> Json:
-        """Return the error of a failed signature."""
-        return await (await self._open()).results.error(identifier)
-
-    async def failed_key_of(self, identifier: str) -> str:
-        """Return the key of the signature whose error a failed one has."""
-        return await (await self._open()).results.failed_key(identifier)
-
-    async def check_kwargs(self, name: str, kwargs: Mapping[str, Any]) -> None:
-        """Refuse bound arguments of a wrong type."""
-        (await self.planner()).check_kwargs(name, kwargs)
-
-    async def check_first_message(self, record: Record, message: Json) -> None:
-        """Refuse the message of a task that is started directly, where its model is known here.
-
-        Raises:
-            InvalidMessageError: names the fields.
-        """
-        binding = self._bindings.get(record.body.name or "")
-        if binding is not None and binding.model is not None:
-            validated(binding.model, message, binding.name)
-
-    def signature(self, record: Record) -> Signature[Any, Any]:
-        """Return the signature object of a record."""
-        return _SIGNATURES[record.kind](self, record)
 
 
 def _joined(*given: object) -> list[object]:

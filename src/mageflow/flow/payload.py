@@ -53,7 +53,7 @@ def plain(value: object, where: str) -> Any:
 def unset_dropped(value: object) -> object:
     """Dump models with `exclude_unset`, wherever they stand."""
     if isinstance(value, BaseModel):
-        return value.model_dump(mode="json", exclude_unset=True)
+        return value.model_dump(mode="json", exclude_unset=True, by_alias=True)
     if isinstance(value, Mapping):
         return {key: unset_dropped(item) for key, item in cast("Mapping[Any, object]", value).items()}
     if isinstance(value, (list, tuple)):
