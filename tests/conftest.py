@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import redis
 
 from mageflow import Mageflow, MageflowConfig
 from mageflow.backends.server import EmbeddedServer
 from mageflow.flow.ids import new_id
+from tests.leaks import Namespace, remove
 
 
 @pytest.fixture(scope="session")
@@ -43,3 +45,23 @@ def make_client(redis_url: str, namespace: str) -> MakeClient:
         return Mageflow(redis_client=redis_url, config=config)
 
     return make
+
+
+@pytest.fixture
+def second_namespace(namespace: str) -> str:
+    """Another namespace of the test, looked after like the first."""
+    return f"{namespace}-2"
+
+
+@pytest.fixture(autouse=True)
+def no_key_stays(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that leaves a key which would stay for ever; the rest is deleted."""
+    if "redis_url" not in request.fixturenames:
+        yield
+        return
+    url, namespace = request.getfixturevalue("redis_url"), request.getfixturevalue("namespace")
+    yield
+    with redis.Redis.from_url(url) as client:
+        stale = [line for name in (namespace, f"{namespace}-2") for line in Namespace(client, name).stale()]
+        remove(client, f"{{mf:{namespace}*")
+    assert not stale, "keys that would stay for ever:\n" + "\n".join(stale)

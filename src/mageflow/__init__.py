@@ -6,6 +6,7 @@ Signatures with callbacks, chains, swarms; state in Redis or Valkey.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from mageflow import errors
@@ -40,6 +41,11 @@ async def aswarm(
     return await find_client().aswarm(tasks, task_name, **options)
 
 
+def abounded_field(*, ignore_redis_error: bool = False) -> AbstractAsyncContextManager[None]:
+    """Write what a block describes in one step at its exit; see `Mageflow.abounded_field`."""
+    return find_client().abounded_field(ignore_redis_error=ignore_redis_error)
+
+
 async def load_signature(key: str) -> Signature[Any, Any] | None:
     """Return the signature of a key, or `None`; see `Mageflow.load_signature`."""
     return await find_client().load_signature(key)
@@ -67,6 +73,7 @@ __all__ = [
     "SwarmSignature",
     "TTLConfig",
     "TaskSignature",
+    "abounded_field",
     "achain",
     "asign",
     "aswarm",

@@ -25,6 +25,7 @@
     │   ├── FlowFailedError
     │   ├── FlowCanceledError
     │   └── ResultTimeoutError          (TimeoutError)
+    ├── TransactionError                what a transaction cannot do
     ├── OutsideTransactionError         `kwargs[k] = v` outside a transaction
     ├── SignatureNotFoundError          (KeyError) an unknown or expired key
     ├── BrokenRecordError               a record in Redis that cannot be read
@@ -237,6 +238,10 @@ class ResultTimeoutError(OutcomeError, TimeoutError):
     def __init__(self, key: str, seconds: float) -> None:
         self.key = key
         super().__init__(f"{key} had no result within {seconds:g} s; it goes on")
+
+
+class TransactionError(MageflowError):
+    """Waiting for a result inside a transaction, or changing too many existing records; nothing was written."""
 
 
 class OutsideTransactionError(MageflowError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 from pydantic import BaseModel
@@ -30,15 +30,10 @@ class HasKey(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Changes to be committed, and the signature that they make."""
+    """Changes to be committed, the signature that they make, and its members."""
 
-    id: str
-    kind: Kind
-    body: Body
+    root: NewSignature
     changes: Sequence[Change]
-    success: tuple[str, ...] = ()
-    failure: tuple[str, ...] = ()
-    settings: Mapping[str, int | str] = field(default_factory=dict[str, "int | str"])
     members: tuple[str, ...] = ()
 
 
@@ -191,27 +186,16 @@ class Planner:
                 Members(container=identifier, ids=ids[start : start + 100], waiting=kind is Kind.SWARM)
                 for start in range(0, len(ids), 100)
             )
-        changes.append(
-            NewSignature(
-                id=identifier,
-                kind=kind,
-                body=body.encode(key_of(self._config.namespace, identifier), self._config.payload_limit),
-                task_name=task_name,
-                success=callbacks[0],
-                failure=callbacks[1],
-                settings=settings,
-            )
-        )
-        return Plan(
+        root = NewSignature(
             id=identifier,
             kind=kind,
-            body=body,
-            changes=changes,
+            body=body.encode(key_of(self._config.namespace, identifier), self._config.payload_limit),
+            task_name=task_name,
             success=callbacks[0],
             failure=callbacks[1],
             settings=settings,
-            members=ids,
         )
+        return Plan(root=root, changes=[*changes, root], members=ids)
 
     async def _callbacks(self, given: object, changes: list[Change]) -> tuple[str, ...]:
         """Return the templates for callbacks as given: one, a list, or nothing."""

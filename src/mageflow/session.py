@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from mageflow.config import MageflowConfig
 from mageflow.engine import Engine
-from mageflow.errors import ResultTimeoutError, SignatureNotFoundError
+from mageflow.errors import ResultTimeoutError, SignatureNotFoundError, StoreUnavailableError
 from mageflow.flow.ids import key_of
 from mageflow.flow.payload import Json
 from mageflow.flow.signature import Change
 from mageflow.planner import Planner
-from mageflow.run.binding import Binding, validated
+from mageflow.run.binding import Binding, check_arguments, validated
 from mageflow.store.codec import Record
 from mageflow.store.results import Results
 from mageflow.store.store import Store
+from mageflow.transaction import Block, Entered, current_block
+
+logger = logging.getLogger("mageflow")
 
 
 class Session:
@@ -45,8 +50,48 @@ class Session:
         """Return the reader of results and errors."""
         return (await self.open()).results
 
+    @property
+    def block(self) -> Block | None:
+        """The transaction that the current code is in."""
+        return current_block(self)
+
+    @asynccontextmanager
+    async def transaction(self, *, ignore_redis_error: bool) -> AsyncGenerator[None]:
+        """Write what the block describes in one step at its exit; see `Mageflow.abounded_field`."""
+        entered = Entered(self)
+        try:
+            yield
+        except BaseException:
+            entered.leave()
+            entered.block.drop()
+            raise
+        outer = entered.leave()
+        if outer is not None:
+            outer.add(entered.block.changes)
+            outer.undo.extend(entered.block.undo)
+            return
+        try:
+            entered.block.check()
+            if entered.block.changes:
+                await self._write(entered.block.changes)
+        except StoreUnavailableError as error:
+            entered.block.drop()
+            if not ignore_redis_error:
+                raise
+            logger.error("a transaction of %d changes was dropped: %s", len(entered.block.changes), error)  # noqa: TRY400 - asked for
+        except BaseException:
+            entered.block.drop()
+            raise
+
     async def commit(self, changes: Sequence[Change]) -> None:
-        """Write changes in one step and submit what they make ready."""
+        """Write changes in one step and submit what they make ready; in a transaction, at its exit."""
+        block = self.block
+        if block is None:
+            await self._write(changes)
+        else:
+            block.add(changes)
+
+    async def _write(self, changes: Sequence[Change]) -> None:
         engine = await self.open()
         answer = await engine.store.commit(changes)
         await engine.dispatch(answer.ready)
@@ -57,10 +102,33 @@ class Session:
         Raises:
             SignatureNotFoundError: there is none.
         """
-        [record] = await (await self.store()).read([identifier])
-        if record is None:
-            raise SignatureNotFoundError(self.key(identifier))
-        return record
+        return (await self.read_many([identifier]))[identifier]
+
+    async def read_many(self, ids: Sequence[str]) -> dict[str, Record]:
+        """Return records by id, in a transaction with what it describes.
+
+        Raises:
+            SignatureNotFoundError: one is missing.
+        """
+        block = self.block
+        described = {i: block.find(i) for i in ids} if block is not None else {}
+        found = {identifier: record for identifier, record in described.items() if record is not None}
+        missing = [identifier for identifier in ids if identifier not in found]
+        stored = await (await self.store()).read(missing) if missing else []
+        for identifier, record in zip(missing, stored, strict=True):
+            if record is None:
+                raise SignatureNotFoundError(self.key(identifier))
+            found[identifier] = record
+        return found
+
+    async def first_member(self, container: str) -> Record | None:
+        """Return the first member of a chain."""
+        block, store = self.block, await self.store()
+        first = block.first_member(container) if block is not None else None
+        if first is None:
+            found = await store.command("LINDEX", store.keys.members(container), 0)
+            first = found.decode() if found else None
+        return await self.read(first) if first else None
 
     async def wait(self, identifier: str, seconds: float | None) -> Record | None:
         """Return the record once the signature has ended.
@@ -74,9 +142,11 @@ class Session:
         except TimeoutError as error:
             raise ResultTimeoutError(self.key(identifier), seconds or 0.0) from error
 
-    async def check_kwargs(self, name: str, kwargs: Mapping[str, Any]) -> None:
-        """Refuse bound arguments of a wrong type."""
-        (await self.planner()).check_kwargs(name, kwargs)
+    def check_kwargs(self, name: str, kwargs: Mapping[str, Any]) -> None:
+        """Refuse bound arguments of a wrong type, where the model is known here."""
+        binding = self._bindings.get(name)
+        if binding is not None and binding.model is not None:
+            check_arguments(binding.model, kwargs, name)
 
     def check_first_message(self, record: Record, message: Json) -> None:
         """Refuse the message of a task that is started directly, where its model is known here.

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import Any, Generic, TypeVar
 
 from typing_extensions import override
 
 from mageflow.errors import (
     OutsideTransactionError,
+    TransactionError,
 )
 from mageflow.flow.ids import new_id
 from mageflow.flow.payload import Json, dump, merge, message_of, plain
@@ -18,7 +19,7 @@ from mageflow.flow.status import Kind, Status
 from mageflow.handle import FlowHandle
 from mageflow.planner import patch_line
 from mageflow.session import Session
-from mageflow.store.codec import Record
+from mageflow.store.codec import Record, record_of
 from mageflow.views import members
 
 In = TypeVar("In")
@@ -52,38 +53,56 @@ class Kwargs(Mapping[str, Any]):
     def __repr__(self) -> str:
         return f"Kwargs({self._values!r})"
 
-    def __setitem__(self, name: str, value: object) -> NoReturn:
-        raise OutsideTransactionError(self._signature.key)
+    def __setitem__(self, name: str, value: object) -> None:
+        """Set an argument in a transaction.
 
-    def update(self, *_: object, **__: object) -> NoReturn:
-        """Refuse: outside a transaction only `await aupdate(...)` changes arguments."""
-        raise OutsideTransactionError(self._signature.key)
+        Raises:
+            OutsideTransactionError: there is none; use `await aupdate(...)`.
+        """
+        self.update({name: value})
+
+    def update(self, values: Mapping[str, Any] | None = None, /, **kwargs: Any) -> None:
+        """Set arguments in a transaction.
+
+        Raises:
+            OutsideTransactionError: there is none; use `await aupdate(...)`.
+        """
+        changed = {**(values or {}), **kwargs}
+        before = dict(self._values)
+        self._signature.change_in_block(changed, undo=lambda: self._replace(before))
+        self._values.update(plain(changed, "an argument"))
+
+    def _replace(self, values: Json) -> None:
+        self._values.clear()
+        self._values.update(values)
 
     async def aupdate(self, values: Mapping[str, Any] | None = None, /, **kwargs: Any) -> None:
-        """Set arguments. One round trip.
+        """Set arguments. One round trip; in a transaction, at its exit.
 
         Raises:
             InvalidMessageError, NotSerialisableError, PayloadTooLargeError: nothing was changed.
             AlreadyStartedError: the task runs already.
         """
         changed = {**(values or {}), **kwargs}
-        await self._signature.patch_kwargs(changed)
-        self._values = {**self._values, **plain(changed, "an argument")}
+        before = dict(self._values)
+        await self._signature.change(changed, undo=lambda: self._replace(before))
+        self._values.update(plain(changed, "an argument"))
 
     async def apop(self, name: str, *default: Any) -> Any:
-        """Remove an argument and return it. One round trip.
+        """Remove an argument and return it. One round trip, two where the snapshot does not know it.
 
         Raises:
             KeyError: there is none and no default was given.
         """
         if name not in self._values:
             await self._signature.arefresh()
-            self._values = dict(self._signature.kwargs)
+            self._replace(dict(self._signature.kwargs))
         if name not in self._values:
             if default:
                 return default[0]
             raise KeyError(name)
-        await self._signature.patch_kwargs(None, dropped=name)
+        before = dict(self._values)
+        await self._signature.change({}, dropped=name, undo=lambda: self._replace(before))
         return self._values.pop(name)
 
 
@@ -195,6 +214,9 @@ class Signature(Generic[In, Out]):
         Raises:
             FlowFailedError, FlowCanceledError, ResultTimeoutError: how it ended, or did not.
         """
+        if self._session.block is not None:
+            text = "aio_run waits for a result: a transaction starts work at its exit only"
+            raise TransactionError(text)
         handle = await self.aio_run_no_wait(msg, options=options)
         return await handle.result(timeout)
 
@@ -209,16 +231,29 @@ class Signature(Generic[In, Out]):
         changes: list[Change] = []
         copies = [await self._copied(record, new_id(), None, None, changes) for _ in range(count)]
         await self._session.commit(changes)
-        found = await (await self._session.store()).read(copies)
-        return [type(self)(self._session, item) for item in found if item is not None]
+        new = {change.id: change for change in changes if isinstance(change, NewSignature)}
+        return [type(self)(self._session, record_of(new[copy])) for copy in copies]
 
-    async def patch_kwargs(self, changed: Mapping[str, Any] | None, *, dropped: str | None = None) -> None:
-        """Change bound arguments; users call `kwargs.aupdate` and `kwargs.apop`."""
-        if changed and self.kind is Kind.TASK and self.task_name is not None:
-            await self._session.check_kwargs(self.task_name, changed)
+    def _patch(self, changed: Mapping[str, Any], dropped: str | None = None) -> Patch:
+        if self.kind is Kind.TASK and self.task_name is not None:
+            self._session.check_kwargs(self.task_name, changed)
         where = f"an argument of {self.key}"
-        line = patch_line(self._limit, where, changed=plain(changed, where) if changed else None, dropped=dropped)
-        await self._session.commit([Patch(id=self.id, line=line)])
+        return Patch(id=self.id, line=patch_line(self._limit, where, changed=plain(changed, where), dropped=dropped))
+
+    async def change(self, changed: Mapping[str, Any], *, dropped: str | None = None, undo: Callable[[], None]) -> None:
+        """Change bound arguments; users call `kwargs.aupdate` and `kwargs.apop`."""
+        patch = self._patch(changed, dropped)
+        if self._session.block is not None:
+            self._session.block.undo.append(undo)
+        await self._session.commit([patch])
+
+    def change_in_block(self, changed: Mapping[str, Any], *, undo: Callable[[], None]) -> None:
+        """Change bound arguments in a transaction; users call `kwargs[name] = value`."""
+        block = self._session.block
+        if block is None:
+            raise OutsideTransactionError(self.key)
+        block.add([self._patch(changed)])
+        block.undo.append(undo)
 
     async def _copied(
         self, record: Record, target: str, container: str | None, index: int | None, changes: list[Change]
@@ -287,11 +322,10 @@ class ChainSignature(Signature[In, Out]):
         """Check the message of the first task, through chains that come first in chains."""
         record, message = self._record, merge(message, self._record.body.kwargs)
         while record.kind is Kind.CHAIN:
-            store = await self._session.store()
-            first = await store.command("LINDEX", store.keys.members(record.id), 0)
+            first = await self._session.first_member(record.id)
             if first is None:
                 return
-            record = await self._session.read(first.decode())
+            record = first
             message = merge(message, record.body.kwargs)
         if record.kind is Kind.TASK:
             self._session.check_first_message(record, message)

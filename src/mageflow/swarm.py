@@ -10,11 +10,11 @@ from typing_extensions import override
 from mageflow.config import SwarmConfig
 from mageflow.errors import TaskAndMsgsDontMatchForSwarmError
 from mageflow.flow.payload import dump, message_of
-from mageflow.flow.signature import Add, Close
+from mageflow.flow.signature import Add, Close, NewSignature
 from mageflow.flow.status import Kind, Status
 from mageflow.session import Session
 from mageflow.signature import SNAPSHOT, ChainSignature, In, Out, Signature, TaskSignature
-from mageflow.store.codec import Record
+from mageflow.store.codec import Record, record_of
 from mageflow.views import Progress, members, progress_of
 
 
@@ -141,8 +141,9 @@ class SwarmSignature(Signature[In, Out]):
         if not ids:
             return []
         await self._session.commit([*changes, Add(swarm=self.id, ids=ids, run=run, close_on_max=close_on_max)])
-        found = await (await self._session.store()).read(ids)
-        return [signature_of(self._session, record) for record in found if record is not None]
+        records = {change.id: record_of(change) for change in changes if isinstance(change, NewSignature)}
+        records |= await self._session.read_many([member for member in ids if member not in records])
+        return [signature_of(self._session, records[member]) for member in ids]
 
 
 class _Adding:

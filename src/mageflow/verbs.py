@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 from pydantic import BaseModel
@@ -11,11 +11,10 @@ from pydantic import BaseModel
 from mageflow.config import MageflowConfig, SwarmConfig
 from mageflow.errors import SignatureNotFoundError
 from mageflow.flow.ids import id_of
-from mageflow.flow.status import Status
 from mageflow.planner import Plan
 from mageflow.session import Session
 from mageflow.signature import ChainSignature, Signature, TaskSignature
-from mageflow.store.codec import Record
+from mageflow.store.codec import Record, record_of
 from mageflow.swarm import SwarmSignature, signature_of
 
 
@@ -149,6 +148,22 @@ class Verbs:
 
     sign, chain, swarm = asign, achain, aswarm
 
+    @asynccontextmanager
+    async def abounded_field(self, *, ignore_redis_error: bool = False) -> AsyncGenerator[None]:
+        """Write all that the block describes - signatures, arguments, members, starts - in one step at its exit.
+
+        An exception inside leaves nothing behind. An inner block joins the outer one; if it raises, its own part is
+        dropped. Asyncio tasks started inside take part while the block is open.
+
+        Args:
+            ignore_redis_error: a write that Redis refuses is logged and dropped.
+
+        Raises:
+            TransactionError: more than 100 existing signatures would change; nothing was written.
+        """
+        async with self._session.transaction(ignore_redis_error=ignore_redis_error):
+            yield
+
     async def load_signature(self, key: str) -> Signature[Any, Any] | None:
         """Return the signature of a key, or `None`. One round trip, for a swarm two more for each 100 members.
 
@@ -168,7 +183,7 @@ class Verbs:
 
     async def _created(self, plan: Plan) -> tuple[Record, tuple[str, ...]]:
         await self._session.commit(plan.changes)
-        return _record_of(plan), plan.members
+        return record_of(plan.root), plan.members
 
 
 def _joined(*given: object) -> list[object]:
@@ -180,18 +195,3 @@ def _joined(*given: object) -> list[object]:
         elif item is not None:
             joined.append(item)
     return joined
-
-
-def _record_of(plan: Plan) -> Record:
-    """Return the record of what was just created, without reading it."""
-    fields = {name: str(value) for name, value in plan.settings.items()}
-    fields |= {"k": plan.kind.letter, "st": "p", "t0": str(int(time.time() * 1000))}
-    return Record(
-        id=plan.id,
-        kind=plan.kind,
-        status=Status.PENDING,
-        fields=fields,
-        body=plan.body,
-        success=plan.success,
-        failure=plan.failure,
-    )

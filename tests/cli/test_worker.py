@@ -39,6 +39,7 @@ client = Unending()
         ("flows", "'flows' is not of the form module:client"),
         ("flows:", "'flows:' is not of the form module:client"),
         (":client", "':client' is not of the form module:client"),
+        (".flows:client", "'.flows:client' is not of the form module:client"),
         ("flow:client", "there is no module 'flow'"),
         ("flows.deeper:client", "there is no module 'flows.deeper'"),
         ("flows:clint", "'flows' has no 'clint'; the clients there: client"),
@@ -71,7 +72,7 @@ def test_module_that_cannot_be_imported_is_reported_with_its_place(
     (command_line.folder / "flows.py").write_text(source)
     code, output = command_line.run("worker", "flows:client")
     assert code == 1
-    assert "importing 'flows' failed at" in output
+    assert f"importing 'flows' failed at {command_line.folder / 'flows.py'}:" in output
     assert expected in output
     assert "Traceback" not in output
 

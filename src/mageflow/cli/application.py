@@ -7,7 +7,7 @@ import typer
 
 from mageflow.cli.demo.options import DEFAULT_FILES, MAXIMUM_FILES, DemoOptions
 from mageflow.cli.demo.run import run_demo
-from mageflow.cli.worker import LogLevel, run_worker
+from mageflow.cli.worker import run_worker
 
 # Each line of an example is a paragraph of its own: one line of a paragraph would run into the next.
 _EXAMPLES = """Examples:
@@ -72,11 +72,11 @@ def worker(
     ],
     *,
     slots: Annotated[int, typer.Option(min=1, help="How many tasks to run at a time.")] = 100,
-    log_level: Annotated[LogLevel, typer.Option(help="What to log on standard error.")] = LogLevel.WARNING,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Log every run, not only problems.")] = False,
 ) -> None:
     """Run a worker until SIGTERM or Ctrl-C.
 
     A second signal ends it at once. It exits with 0 after a clean stop, with 1 if the worker cannot start, and
     with 2 if MODULE:CLIENT is not a client.
     """
-    raise typer.Exit(run_worker(client, slots=slots, log_level=log_level))
+    raise typer.Exit(run_worker(client, slots=slots, verbose=verbose))

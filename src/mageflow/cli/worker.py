@@ -8,7 +8,6 @@ import sys
 import traceback
 from collections.abc import Generator
 from contextlib import contextmanager
-from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
 from types import FrameType, ModuleType
@@ -21,22 +20,14 @@ from mageflow.errors import MageflowError
 _STOPPING_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-class LogLevel(StrEnum):
-    """The levels of a worker's log, from the most to the least talkative."""
-
-    DEBUG = "debug"
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
-
-
-def run_worker(target: str, *, slots: int, log_level: LogLevel) -> int:
+def run_worker(target: str, *, slots: int, verbose: bool) -> int:
     """Run a worker of the client that `target` (`module:attribute`) names, and return the exit code.
 
     Args:
         target: Where the client is, as seen from the working directory.
         slots: How many tasks it runs at a time.
-        log_level: What the log on standard error begins with, unless the client's module set up logging itself.
+        verbose: Log every run on standard error, not only problems. A client's module that sets up logging itself
+            keeps what it set up.
 
     Raises:
         typer.BadParameter: `target` has another form, or what it names is missing or no client.
@@ -44,7 +35,8 @@ def run_worker(target: str, *, slots: int, log_level: LogLevel) -> int:
     sys.path.insert(0, str(Path.cwd()))
     try:
         client = load_client(target)
-        logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        level = logging.INFO if verbose else logging.WARNING
+        logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         asyncio.run(_serve(client, target, slots))
     except _ModuleBrokenError as error:
         typer.echo(f"mageflow worker: {error}", err=True)
@@ -62,7 +54,7 @@ def load_client(target: str) -> Mageflow:
         typer.BadParameter: `target` has another form, or what it names is missing or no client.
     """
     module_name, _, attribute = target.partition(":")
-    if not module_name or not attribute:
+    if not module_name or module_name.startswith(".") or not attribute:
         raise typer.BadParameter(f"{target!r} is not of the form module:client, for example shop.flows:client")
     found: object = _import_module(module_name)
     for part in attribute.split("."):
@@ -80,10 +72,16 @@ class _ModuleBrokenError(Exception):
     """Raised when the user's module is there but its import fails; the message says where and why."""
 
     def __init__(self, module_name: str, error: Exception) -> None:
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        super().__init__(
-            f"importing {module_name!r} failed at {place.filename}:{place.lineno}: {type(error).__name__}: {error}"
-        )
+        super().__init__(f"importing {module_name!r} failed at {_place_of(error)}: {type(error).__name__}: {error}")
+
+
+def _place_of(error: Exception) -> str:
+    """Return file and line where an import failed, past the frames of the import system itself."""
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}:{error.lineno}"
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [f"{frame.filename}:{frame.lineno}" for frame in frames if not frame.filename.startswith("<frozen")]
+    return places[-1]
 
 
 def _import_module(name: str) -> ModuleType:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -9,6 +10,7 @@ from typing import Any, cast
 from mageflow.errors import BrokenRecordError
 from mageflow.flow.command import Node, Ready, Row
 from mageflow.flow.payload import Body
+from mageflow.flow.signature import NewSignature
 from mageflow.flow.status import KIND_OF_LETTER, STATUS_OF_LETTER, Kind, Status
 
 SCHEMA_VERSION = 1
@@ -104,6 +106,28 @@ def node_of(record: Record) -> Node:
         input_value=None,
         error_id=fields.get("ie"),
         origin=fields.get("o"),
+    )
+
+
+def record_of(new: NewSignature) -> Record:
+    """Return the record of a signature that is about to be written."""
+    fields = {name: str(value) for name, value in new.settings.items()}
+    fields |= {"k": new.kind.letter, "st": "p", "t0": str(int(time.time() * 1000))}
+    if new.container is not None:
+        fields["c"] = new.container
+    if new.index is not None:
+        fields["x"] = str(new.index)
+    return Record(
+        id=new.id,
+        kind=new.kind,
+        status=Status.PENDING,
+        fields=fields,
+        body=Body.decode(new.body, new.id),
+        stored_body=new.body,
+        message=new.message,
+        success=tuple(new.success),
+        failure=tuple(new.failure),
+        source=new.id,
     )
 
 

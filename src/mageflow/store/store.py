@@ -103,15 +103,16 @@ class Store:
         heights: dict[str, int] = {}
         parts = [change for change in changes if _is_part(change)]
         if len(parts) <= CHUNK:
-            return await self._commit([*changes], heights)
+            return await self._commit(changes, heights)
         draft = _draft_of(changes)
         rest = [change for change in changes if not _is_part(change)]
         try:
             for start in range(0, len(parts), CHUNK):
-                answer = await self._commit(parts[start : start + CHUNK], heights, "draft", draft)
+                answer = await self._commit(parts[start : start + CHUNK], heights, ("draft", draft))
                 for container, height in answer.extra:
                     heights[text(container)] = max(height, heights.get(text(container), 1))
-            return await self._commit(rest, heights, "publish", draft)
+            roots = [part.id for part in parts if isinstance(part, NewSignature) and part.container is None]
+            return await self._commit(rest, heights, ("publish", draft, len(roots), *roots))
         except errors.MageflowError:
             await self._take_back(draft)
             raise
@@ -122,7 +123,9 @@ class Store:
             while (await self.continue_(f"!g:{draft}")).ready.continues:
                 pass
 
-    async def _commit(self, changes: Sequence[Change], heights: Mapping[str, int], *prefix: str) -> Answer:
+    async def _commit(
+        self, changes: Sequence[Change], heights: Mapping[str, int], prefix: Sequence[scripts.Argument] = ()
+    ) -> Answer:
         arguments: list[scripts.Argument] = [*prefix]
         for change in changes:
             height = heights.get(change.id, 1) if isinstance(change, NewSignature) else 1
@@ -245,9 +248,7 @@ class Store:
 
 def _is_part(change: Change) -> bool:
     """Whether a change can be written before the block is complete: nothing leads to it yet."""
-    if isinstance(change, NewSignature):
-        return change.container is not None
-    return isinstance(change, (Claim, Members))
+    return isinstance(change, (NewSignature, Claim, Members))
 
 
 def _draft_of(changes: Sequence[Change]) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mageflow.cli.demo import notes
 from mageflow.cli.demo.markdown import render_markdown
-from mageflow.cli.demo.measure import measure_source
+from mageflow.cli.demo.measure import measure_file
 from mageflow.cli.demo.page import render_page
 from mageflow.cli.demo.payloads import (
     Failure,
@@ -23,9 +23,14 @@ from mageflow.cli.demo.ranking import rank
 from mageflow.cli.demo.report_files import write_report_files
 
 
-def parse_file(message: ParseFile) -> FileFacts:
-    """Measure one file; a file that does not parse fails the task. Parsing is pure computation, hence no `async`."""
-    return measure_source(Path(message.path).read_bytes(), message.label)
+async def parse_file(message: ParseFile) -> FileFacts:
+    """Measure one file; a file that does not parse fails the task.
+
+    It runs on the event loop, not in a thread: parsing holds the interpreter's lock, so that threads would gain
+    nothing, and CPython 3.11 counts the depth of its parser once for all threads, so that two which parse at the same
+    time (writing a traceback parses too) can make each other fail with `SystemError`.
+    """
+    return measure_file(message.path, message.label)
 
 
 def note_failure(message: NoteFailure) -> None:

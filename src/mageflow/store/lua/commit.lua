@@ -1,11 +1,11 @@
 --[[ Write a block of changes in one step: new signatures, members, messages, starts, closes, changed arguments.
 
 ARGV[3..] is a sequence of verbs, each with a fixed number of values (`*` stands for a count and so many values):
-  draft id                                        what follows is a part; nothing above it exists yet
+  draft id                                        what follows are parts: nothing leads to them before they are published
   node id kind container x fields body message success failure     a new signature; fields: name\31value\31...
   claim id container x message                    an existing signature becomes a member (of a swarm: an add follows)
   members container waiting *ids                  appends to the members of a container still to be written; waiting: a swarm's
-  publish draft                                   the parts are complete
+  publish draft *ids                              the parts are complete; ids: the new signatures without a container
   add swarm close_on_max run *ids                 new or claimed members of an existing swarm; run: ready at once
   message id message
   run id                                          start it
@@ -29,7 +29,7 @@ local function take_list()
 end
 
 local SHAPES = {
-  draft = { 'id' }, publish = { 'id' }, run = { 'id' }, close = { 'id' }, message = { 'id', 'text' },
+  draft = { 'id' }, publish = { 'id', '*' }, run = { 'id' }, close = { 'id' }, message = { 'id', 'text' },
   patch = { 'id', 'text' }, claim = { 'id', 'container', 'x', 'message' }, members = { 'id', 'waiting', '*' },
   add = { 'id', 'close_on_max', 'run', '*' },
   node = { 'id', 'kind', 'container', 'x', 'fields', 'body', 'message', 'success', 'failure' },
@@ -44,7 +44,7 @@ while at <= #ARGV do
 end
 
 local repeated = true
-local new, heights, swarms, claimed = {}, {}, {}, {}
+local new, heights, swarms, claimed, started = {}, {}, {}, {}, {}
 local draft, publishing
 
 local function refuse(code, id, detail) return { 'refused', {}, {}, {}, { code, id, detail or '' } } end
@@ -68,14 +68,18 @@ local check = {}
 function check.draft(change) draft = change.id end
 function check.publish(change) publishing = change.id end
 
+-- From its check on a new signature has a record, so that later verbs of the block find it.
 function check.node(change)
-  new[change.id] = change
+  local record = { k = change.kind, st = 'p' }
+  for name, value in string.gmatch(change.fields, '([^\31]+)\31([^\31]+)') do record[name] = value end
+  if change.container ~= '' then record.c = change.container end
+  cache[change.id], new[change.id] = record, change
   local height = math.max(heights[change.id] or 1, tonumber(string.match(change.fields, '^h\31(%d+)') or 1))
   for _, list in ipairs({ change.success, change.failure }) do
     for template in string.gmatch(list, '%S+') do
       local record = rec(template)
-      if not record and not new[template] then return refuse('not_found', template) end
-      height = math.max(height, (heights[template] or num(record or {}, 'h')) + 1)
+      if not record then return refuse('not_found', template) end
+      height = math.max(height, (heights[template] or num(record, 'h')) + 1)
     end
   end
   heights[change.id] = height
@@ -87,15 +91,17 @@ function check.claim(change)
   local id, container = change.id, change.container
   local record = rec(id)
   if not record then return refuse('not_found', id) end
+  local above = container
+  while above and rec(above) do
+    if above == id then return refuse('cycle', id, container) end
+    above = rec(above).c or claimed[above]
+  end
   if record.c or record.o or claimed[id] then
     return refuse('already_in_container', id, record.c or record.o or claimed[id])
   end
   if record.st ~= 'p' or record.rd then return refuse('already_started', id) end
-  if call('HEXISTS', P .. 'b:' .. id, id) == 0 then return refuse('broken', id, 'it has no body') end
-  local above = container
-  while above and rec(above) do
-    if above == id then return refuse('cycle', id, container) end
-    above = rec(above).c
+  if not new[id] and call('HEXISTS', P .. 'b:' .. id, id) == 0 then
+    return refuse('broken', id, 'it has no body')
   end
   claimed[id] = container
   heights[id] = num(record, 'h')
@@ -134,16 +140,20 @@ end
 
 function check.run(change)
   local record = rec(change.id)
-  if not record then return not new[change.id] and refuse('not_found', change.id) or nil end
-  if claimed[change.id] then return refuse('illegal', change.id, 'its container starts it') end
-  local container = record.c and rec(record.c)
-  if record.c and (not container or (record.dr and call('ZSCORE', P .. 'drafts', record.dr))) then
+  if not record then return refuse('not_found', change.id) end
+  local above = record.c or claimed[change.id]
+  local container = above and rec(above)
+  local foreign = record.dr and record.dr ~= publishing and call('ZSCORE', P .. 'drafts', record.dr)
+  if above and (foreign or not container) then
     return refuse('illegal', change.id, 'it is being added to a container')
   end
   local opens = record.k == 's' and record.own == '0' and not ENDED[record.st]
   local status = ended(record, change.id)
   if status == 'c' then return refuse('illegal', change.id, 'it is canceled') end
-  if (record.st ~= 'p' or record.rd) and not opens then return refuse('already_started', change.id) end
+  if (record.st ~= 'p' or record.rd or started[change.id]) and not opens then
+    return refuse('already_started', change.id)
+  end
+  started[change.id] = true
   while container do
     if container.k ~= 's' then return refuse('illegal', change.id, 'its container starts it') end
     if container.st ~= 'p' or container.rd then break end
@@ -165,6 +175,7 @@ function check.patch(change)
 end
 
 if call('EXISTS', P .. 'op:' .. op) == 1 then return answer('ok') end
+if changes[1].verb == 'draft' and call('LINDEX', P .. 'dr:' .. changes[1].id, -1) == '~' .. op then return answer('ok') end
 for _, change in ipairs(changes) do
   if change.verb == 'node' and not rec(change.id) then repeated = false end
   if change.verb ~= 'node' then repeated = false end
@@ -184,6 +195,12 @@ end
 function write.publish(change)
   call('UNLINK', P .. 'dr:' .. change.id)
   call('ZREM', P .. 'drafts', change.id)
+  for _, id in ipairs(change.ids) do
+    local fields = call('HMGET', P .. 's:' .. id, 'k', 'rf', 'c')
+    if tonumber(fields[2] or 0) == 0 and not fields[3] then
+      call('ZADD', P .. 'ix:p', int(now + settings[KIND[fields[1]]]), id)
+    end
+  end
 end
 
 function write.node(change)
@@ -195,7 +212,7 @@ function write.node(change)
   if change.container ~= '' then
     fields.c = change.container
     if change.x ~= '' then fields.x = change.x end
-    if draft and rec(fields.c) then fields.dr = draft end
+    fields.dr = draft
   end
   cache[id] = {}
   put(id, fields)
@@ -205,7 +222,7 @@ function write.node(change)
   end
   call('HSET', P .. 'b:' .. home(id), unpack(payload))
   each_callback(id, refer)
-  if not fields.c then call('ZADD', P .. 'ix:p', int(now + settings[KIND[change.kind]]), id) end
+  if not fields.c and not draft then call('ZADD', P .. 'ix:p', int(now + settings[KIND[change.kind]]), id) end
   if draft then call('RPUSH', P .. 'dr:' .. draft, id) end
 end
 
@@ -259,12 +276,7 @@ end
 
 local function start(id)
   local r = rec(id)
-  if r.own == '0' and r.rd then
-    put(id, { own = 1 })
-    local waiting = call('LLEN', P .. 'w:' .. id)
-    if r.st == 'a' and waiting > 0 then call('RPUSH', P .. 'q:' .. id, '*' .. int(waiting)) end
-    return push(refill, id)
-  end
+  if r.own == '0' and r.rd then return run_opened(id) end
   put(id, { rd = 1 })
   if not r.c then return push(ready, id) end
   call('RPUSH', P .. 'q:' .. r.c, id)
@@ -313,7 +325,11 @@ for _, change in ipairs(changes) do
   write[change.verb](change)
   remember = remember or (change.verb ~= 'node' and change.verb ~= 'members' and change.verb ~= 'draft')
 end
-if remember then call('SET', P .. 'op:' .. op, '', 'EX', 600) end
+if draft then
+  call('RPUSH', P .. 'dr:' .. draft, '~' .. op)
+elseif remember then
+  call('SET', P .. 'op:' .. op, '', 'EX', 600)
+end
 drain()
 local floors = {}
 for id, height in pairs(heights) do

@@ -137,7 +137,7 @@ copy = function(root)
     local made = {}
     for i, member in ipairs(members) do
       local id = new_id()
-      copy_node(member, id, { c = target, x = offset + i - 1 })
+      copy_node(member, id, { c = target, x = rec(target).k == 'c' and offset + i - 1 or nil })
       made[i] = id
       if rec(member).k ~= 't' then call('RPUSH', list, member .. ' ' .. id .. ' 0') end
     end
@@ -331,6 +331,14 @@ walk = function(id)
   if r.wc ~= 'x' then continue('!c:' .. id) end
 end
 
+-- The own run of a swarm that one of its members opened: what waited for it becomes ready.
+local function run_opened(id)
+  local waiting = call('LLEN', P .. 'w:' .. id)
+  put(id, { own = 1 })
+  if rec(id).st == 'a' and waiting > 0 then call('RPUSH', P .. 'q:' .. id, '*' .. int(waiting)) end
+  push(refill, id)
+end
+
 -- The next ready member of a swarm, or nothing.
 local function next_ready(id)
   while budget > 0 do
@@ -344,6 +352,8 @@ local function next_ready(id)
     if member and not rec(member).rd then
       put(member, { rd = 1 })
       return member
+    elseif member and rec(member).own == '0' then
+      run_opened(member)
     end
   end
 end

@@ -11,7 +11,7 @@ Keys behind the prefix
   runs       zset    signature id of an accepted run -> last sign of life of its worker in ms
   ix:<st>    zset    roots by status: p -> expiry of the never started, a -> start, d f c -> expiry of the finished
   workers    zset    worker -> last beat;   tasks  hash  name -> definition;   lo  hash  name -> offer of the newest start
-  drafts     zset    draft id -> time of its expiry;   dr:<draft>  list  what it wrote;   op:<op>  string  repeats
+  drafts     zset    draft id -> time of its expiry;   dr:<draft>  list  what it wrote (`<id>` claimed, `~op` a block);   op:<op>  string  repeats
   s:<id>     hash    record, short fields only;   b:<id>  hash  payloads of a root or of the members of a container
   m:<id>     list    members in order;   c:<id>  list  callbacks that this signature fired
   w:<id>     list    members of a swarm that no run or close has made ready yet

@@ -1,0 +1,172 @@
+"""What the scenarios share: a client with a worker and tasks that keep what they got and can be held at a gate."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import Any, cast
+
+import redis
+from pydantic import BaseModel, ConfigDict
+
+from mageflow import ErrorValue, Mageflow, ReturnValue
+from mageflow.store.keys import Keys
+
+Message = dict[str, Any]
+
+
+class Number(BaseModel):
+    """A message of one number."""
+
+    n: int
+
+
+class Previous(BaseModel):
+    """The number before, and what to add to it."""
+
+    value: ReturnValue[int]
+    by: int = 1
+
+
+class Values(BaseModel):
+    """The results of a swarm."""
+
+    values: ReturnValue[list[Any]]
+
+
+class Named(BaseModel):
+    """The name of a gate."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    gate: str
+    fails: bool = False
+
+
+class Failure(BaseModel):
+    """What failed, with the rest of the message."""
+
+    model_config = ConfigDict(extra="allow")
+
+    error: ErrorValue
+
+
+class BrokenError(Exception):
+    """What `fail` raises."""
+
+
+class Stage:
+    """A client with tasks.
+
+    `echo` returns its message, `double` and `add` calculate, `total` sums up a list, `fail` raises, `note` returns nothing,
+    `on_error` takes an error, `wait` holds until the test opens its gate. All of them keep the messages they got.
+    """
+
+    def __init__(self, client: Mageflow) -> None:
+        self.client = client
+        self.messages: dict[str, list[Any]] = {}
+        self.running: set[str] = set()
+        self.peak = 0
+        self.started: list[str] = []
+        self._gates: dict[str, asyncio.Event] = {}
+        self._register()
+
+    def got(self, name: str) -> list[Any]:
+        """Return the messages that a task got, in order."""
+        return self.messages.get(name, [])
+
+    def keep(self, name: str, message: object) -> None:
+        """Keep a message that a task got."""
+        self.messages.setdefault(name, []).append(message)
+
+    def counts(self) -> Counter[str]:
+        """Return how often each task ran."""
+        return Counter({name: len(messages) for name, messages in self.messages.items()})
+
+    def open(self, *gates: str) -> None:
+        """Let `wait` go on at these gates, now and later."""
+        for gate in gates:
+            self._gate(gate).set()
+
+    def _gate(self, name: str) -> asyncio.Event:
+        return self._gates.setdefault(name, asyncio.Event())
+
+    def _register(self) -> None:
+        client = self.client
+
+        @client.task(name="echo")
+        async def echo(msg: Message) -> Message:
+            self.keep("echo", msg)
+            return msg
+
+        @client.task(name="double")
+        async def double(msg: Number) -> int:
+            self.keep("double", msg)
+            return msg.n * 2
+
+        @client.task(name="add")
+        async def add(msg: Previous) -> int:
+            self.keep("add", msg)
+            return msg.value + msg.by
+
+        @client.task(name="total")
+        async def total(msg: Values) -> int:
+            self.keep("total", msg)
+            return sum(msg.values)
+
+        @client.task(name="fail")
+        async def fail(msg: Message) -> None:
+            self.keep("fail", msg)
+            raise BrokenError(str(msg.get("text", "broken")))
+
+        @client.task(name="note")
+        async def note(msg: Message) -> None:
+            self.keep("note", msg)
+
+        @client.task(name="on_error")
+        async def on_error(msg: Failure) -> None:
+            self.keep("on_error", msg)
+
+        @client.task(name="wait")
+        async def wait(msg: Named) -> str:
+            self.started.append(msg.gate)
+            self.running.add(msg.gate)
+            self.peak = max(self.peak, len(self.running))
+            try:
+                await self._gate(msg.gate).wait()
+            finally:
+                self.running.discard(msg.gate)
+            if msg.fails:
+                raise BrokenError(msg.gate)
+            return msg.gate
+
+        self.echo, self.double, self.add, self.fail, self.note = echo, double, add, fail, note
+
+
+class Server:
+    """Looks into Redis, and breaks what is there."""
+
+    def __init__(self, connection: redis.Redis, namespace: str) -> None:
+        self.connection = connection
+        self.keys = Keys(namespace)
+        self._namespace = namespace
+
+    def dump(self) -> dict[str, bytes]:
+        """Return every key of the namespace with its whole value."""
+        found = cast("list[bytes]", list(self.connection.scan_iter(match=self.keys.everything, count=1000)))
+        values = {key.decode(): cast("bytes | None", self.connection.dump(key)) for key in found}
+        return {key: value for key, value in values.items() if value is not None}
+
+    def flow_keys(self) -> list[str]:
+        """Return the names of the keys that belong to signatures."""
+        names = [key.partition("}:")[2] for key in self.dump()]
+        return sorted(name for name in names if ":" in name and not name.startswith(("ix:", "op:", "queue:")))
+
+    def fired_by(self, key: str) -> list[str]:
+        """Return the keys of the callbacks that a signature fired."""
+        fired = cast("list[bytes]", self.connection.lrange(self.keys.fired(self.id_of(key)), 0, -1))
+        return [f"mf:{self._namespace}:{identifier.decode()}" for identifier in fired]
+
+    def id_of(self, key: str) -> str:
+        """Return the id in a public key."""
+        return key.rpartition(":")[2]

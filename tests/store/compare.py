@@ -1,0 +1,100 @@
+"""Whether what the store holds is what the model says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tests.model import Model, Node
+from tests.store.snapshot import Snapshot
+from tests.store.waiting import leaked_slots, overfull, ready_members, stalled
+
+
+def compare(model: Model, state: Snapshot, ids: dict[Node, str], nodes: dict[str, Node]) -> None:
+    """Compare everything; continue rows have been worked off. Copies get their ids here, by their place in the tree."""
+    assert state.continues == []
+    here = [node for root in model.roots for node in _tree(root, state, ids, nodes)]
+    expected = {ids[node] for node in here}
+    drafted = {ids[node] for parts in model.drafts.values() for node in parts if node in ids}
+    assert {i for i in state.records if i not in drafted} == expected
+    for node in here:
+        _compare_node(node, state, ids)
+    _compare_indices(model, here, state, ids)
+    references = model.references()
+    for node in here:
+        found = int(state.record(ids[node]).get("rf", "0"))
+        assert node.expiring or found == references.get(node, 0), f"rf of {ids[node]}: {found}"
+    assert stalled(state) == []
+    assert overfull(state) == []
+    assert leaked_slots(state) == []
+
+
+def _tree(node: Node, state: Snapshot, ids: dict[Node, str], nodes: dict[str, Node]) -> list[Node]:
+    """Return a signature and all below it, members and fired callbacks paired by their order."""
+    found = [node]
+    for kind, parts in (("m", node.members), ("c", node.fired)):
+        names = state.entries(kind, ids[node])
+        assert len(names) == len(parts), f"{kind}:{ids[node]} has {len(names)} entries, the model {len(parts)}"
+        for name, part in zip(names, parts, strict=True):
+            assert ids.setdefault(part, name) == name
+            nodes[name] = part
+            found.extend(_tree(part, state, ids, nodes))
+    return found
+
+
+def _compare_node(node: Node, state: Snapshot, ids: Mapping[Node, str]) -> None:
+    name = ids[node]
+    record = state.record(name)
+    effective = state.status(name)
+    assert effective == node.status, f"{name} is {effective}, the model says {node.status}"
+    if record["st"] == "c":
+        assert record.get("re") == node.reason
+    sources = {"in": node.takes, "ie": node.takes_error, "rs": node.result, "es": node.error, "o": node.origin}
+    for field, source in sources.items():
+        if field == "es" and node.kind != "t" and source is node.error and source is None:
+            continue
+        assert record.get(field) == (ids[source] if source else None), f"{field} of {name}"
+    assert (f"s:{name}" in state.expiring) == node.expiring, f"lifetime of {name}"
+    if node.kind == "t":
+        numbers = {"d": node.dispatch, "a": node.attempts, "n": node.run, "cr": node.lapses, "of": node.offers}
+    else:
+        numbers = {"nm": len(node.members), "na": node.active_members}
+    if node.kind == "s":
+        numbers |= {"nd": node.done, "nf": node.failed, "nc": node.canceled}
+    if not node.ended or node.kind == "s":
+        found = {field: int(record.get(field, "0")) for field in numbers}
+        assert found == numbers, f"{name} has {found}, the model {numbers}"
+    if node.kind == "s" and not node.ended:
+        _compare_swarm(node, name, state, ids)
+    if node.container is None and node.origin is None and not node.expiring:
+        assert record.get("own") != "2"
+
+
+def _compare_swarm(swarm: Node, name: str, state: Snapshot, ids: Mapping[Node, str]) -> None:
+    record = state.record(name)
+    assert (record.get("cl") == "1") == swarm.closed
+    slots = {ids[member] for member in swarm.holding}
+    slots |= {f"{ids[task]}~{task.run}" for task in swarm.stopped_below}
+    assert state.slots(name) == slots, f"slots of {name}: {state.slots(name)}, the model {slots}"
+    held = {ids[member] for member in swarm.members if member in swarm.holding or member.status != "p"}
+    queue = list(dict.fromkeys(member for member in ready_members(state, name) if member not in held))
+    assert queue == [ids[member] for member in swarm.queue], f"queue of {name}: {queue}"
+
+
+def _compare_indices(model: Model, here: list[Node], state: Snapshot, ids: Mapping[Node, str]) -> None:
+    rows = {ids[node] for node in here if node.row and not node.gone}
+    idle = {f"!a:{ids[node]}" for node in here if node.idle}
+    gates = {row for row in state.out if row.startswith("!a:")}
+    assert set(state.out) - gates == rows, f"outbox {set(state.out) - gates}, the model {rows}"
+    assert idle <= gates
+    assert {state.status(row[3:]) for row in gates} <= {"a"}
+    assert set(state.runs) == {ids[node] for node in here if node.running}
+    unstarted = {ids[node] for node in model.never_started()}
+    assert set(state.scores.get("ix:p", {})) == unstarted, "ix:p"
+    roots = [node for node in model.roots if not node.gone]
+    for letter in "adfc":
+        found = set(state.scores.get(f"ix:{letter}", {})) & set(map(ids.__getitem__, roots))
+        expected = {ids[node] for node in roots if node.told and (node.status if node.ended else "a") == letter}
+        assert found == expected, f"ix:{letter} has {found}, the model {expected}"
+    for root in roots:
+        found = int(state.record(ids[root]).get("lv", "0"))
+        assert found == model.alive(root), f"lv of {ids[root]} is {found}, the model says {model.alive(root)}"

@@ -1,0 +1,298 @@
+"""From bytes to events: what Hypothesis draws becomes verbs on a world, whatever the world looks like by then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from tests.model import Node
+from tests.store.world import World
+
+T = TypeVar("T")
+Move = tuple[str, bytes]
+
+
+class Numbers:
+    """Choices read from bytes; zeros when they are used up."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = iter(data)
+
+    def below(self, bound: int) -> int:
+        """Return a number below a bound."""
+        return next(self._data, 0) % bound
+
+    def chance(self, one_in: int) -> bool:
+        """Return true now and then, false when the bytes are used up."""
+        return self.below(one_in) == one_in - 1
+
+    def one(self, items: Sequence[T]) -> T | None:
+        """Choose an item; the newest when the bytes are used up."""
+        return items[-1 - self.below(len(items))] if items else None
+
+
+def play(world: World, moves: Sequence[Move]) -> None:
+    """Make the moves; compare after each, or where that must be when continue rows are to be left lying about."""
+    for verb, data in moves:
+        numbers = Numbers(data)
+        if world.lazy and verb in COMMITS:
+            world.check()
+        VERBS[verb](world, numbers)
+        world.model.settle_lifetimes()
+        if not world.lazy:
+            world.check()
+        elif rows := world.driver.snapshot().continues:
+            row = numbers.one(rows)
+            if row is not None and numbers.chance(2):
+                world.continue_(row)
+    world.check()
+
+
+# What there is to choose from.
+
+
+def _nodes(world: World) -> list[Node]:
+    return [node for node in world.model.nodes() if node in world.ids]
+
+
+def _unattached(world: World) -> list[Node]:
+    roots = world.model.roots
+    return [root for root in roots if root.status == "p" and not (root.told or root.draft)]
+
+
+def _templates(world: World, numbers: Numbers) -> list[Node]:
+    named = [root for root in _unattached(world)]
+    count = (0, 0, 0, 1, 1, 2)[numbers.below(6)] if named else 0
+    return [template for _ in range(count) if (template := numbers.one(named)) is not None]
+
+
+# Creating.
+
+
+def _sketch(world: World, numbers: Numbers, depth: int) -> Node:
+    """Draw a signature with new members."""
+    kind = "ttcs"[numbers.below(4)] if depth else "t"
+    node = Node(kind=kind, success=_templates(world, numbers), failure=_templates(world, numbers))
+    if kind == "c":
+        node.members = [_sketch(world, numbers, depth - 1) for _ in range(2 + numbers.below(2))]
+    elif kind == "s":
+        node.members = [_sketch(world, numbers, depth - 1) for _ in range(numbers.below(4))]
+        _draw_settings(node, numbers)
+    return node
+
+
+def _draw_settings(swarm: Node, numbers: Numbers) -> None:
+    swarm.bound = (None, 1, 2, 3)[numbers.below(4)]
+    swarm.tolerance = (None, 1, 2)[numbers.below(3)]
+    swarm.interrupts = numbers.chance(2)
+    room = len(swarm.members) + numbers.below(3)
+    swarm.room = room if numbers.chance(3) and room else None
+    swarm.closed = numbers.chance(2) or swarm.room == len(swarm.members)
+
+
+def _write(world: World, root: Node, claimed: list[Node], numbers: Numbers) -> None:
+    if numbers.chance(5):
+        world.draft(root, claimed, 1 + numbers.below(4), complete=numbers.chance(2) or root.kind == "t")
+    else:
+        world.create(root, claimed)
+
+
+def create(world: World, numbers: Numbers) -> None:
+    """A new signature of any shape."""
+    root = _sketch(world, numbers, 3)
+    _write(world, root, [], numbers)
+
+
+def container(world: World, numbers: Numbers) -> None:
+    """A new container of new and existing signatures."""
+    kind = "cs"[numbers.below(2)]
+    root = Node(kind=kind, success=_templates(world, numbers), failure=_templates(world, numbers))
+    free = _nodes(world) if numbers.chance(8) else _unattached(world)
+    claimed: list[Node] = []
+    for _ in range(2 + numbers.below(2)):
+        member = numbers.one(free)
+        if member is None or member in claimed or numbers.chance(3):
+            member = _sketch(world, numbers, 1)
+        else:
+            claimed.append(member)
+        root.members.append(member)
+    if kind == "s":
+        _draw_settings(root, numbers)
+    _write(world, root, claimed, numbers)
+
+
+def run(world: World, numbers: Numbers) -> None:
+    """Start something."""
+    nodes = _unattached(world) if not numbers.chance(2) else _nodes(world)
+    if node := numbers.one(nodes):
+        world.run(node, with_message=numbers.chance(2))
+
+
+def run_member(world: World, numbers: Numbers) -> None:
+    """Start a member of a swarm."""
+    members = [node for node in _nodes(world) if node.container is not None and node.container.kind == "s"]
+    if node := numbers.one([member for member in members if not member.told] or members):
+        world.run(node, with_message=numbers.chance(2))
+
+
+def add(world: World, numbers: Numbers) -> None:
+    """Add to a swarm."""
+    nodes = _nodes(world)
+    swarms = [node for node in nodes if node.kind == "s" and not node.closed and not node.ended]
+    swarm = numbers.one(nodes if not swarms or numbers.chance(6) else swarms)
+    if swarm is None:
+        return
+    members: list[Node] = []
+    for _ in range(1 + numbers.below(2)):
+        free = [node for node in (_nodes(world) if numbers.chance(8) else _unattached(world)) if node not in members]
+        member = numbers.one(free) if numbers.chance(3) else None
+        members.append(member if member is not None else _sketch(world, numbers, 2))
+    world.add(swarm, members, run=not numbers.chance(2), close_on_max=not numbers.chance(3))
+
+
+def close(world: World, numbers: Numbers) -> None:
+    """Close a swarm."""
+    nodes = _nodes(world)
+    swarms = [node for node in nodes if node.kind == "s" and not node.closed and not node.ended]
+    if swarm := numbers.one(nodes if not swarms or numbers.chance(6) else swarms):
+        world.close(swarm)
+
+
+# Running.
+
+
+def _rows(world: World) -> list[Node]:
+    return [node for node in _nodes(world) if node.row]
+
+
+def _running(world: World) -> list[Node]:
+    return [node for node in _nodes(world) if node.running]
+
+
+def deliver(world: World, numbers: Numbers) -> None:
+    """A row is delivered."""
+    if task := numbers.one(_rows(world)):
+        world.deliver(world.ids[task], task.dispatch, task.attempts)
+
+
+def step(world: World, numbers: Numbers) -> None:
+    """A row is delivered, its task succeeds or fails."""
+    if task := numbers.one(_rows(world)):
+        deliver_status = world.deliver(world.ids[task], task.dispatch, task.attempts)
+        if deliver_status == "run":
+            world.finish(task, task.run, "f" if numbers.chance(4) else "d")
+
+
+def deliver_any(world: World, numbers: Numbers) -> None:
+    """A delivery of any age comes, perhaps after its lease has lapsed."""
+    if numbers.chance(12):
+        world.deliver("nobody", 1, 0)
+    elif delivery := numbers.one(world.deliveries):
+        identifier, dispatch, attempts = delivery
+        if identifier in world.nodes:
+            world.deliver(identifier, dispatch, attempts + numbers.chance(6), lapsed=numbers.chance(4))
+
+
+def finish(world: World, numbers: Numbers) -> None:
+    """A run ends."""
+    if task := numbers.one(_running(world)):
+        world.finish(task, task.run, "f" if numbers.chance(3) else "d")
+
+
+def finish_any(world: World, numbers: Numbers) -> None:
+    """A run of any age reports its outcome, perhaps for the second time."""
+    if accepted := numbers.one(world.accepted):
+        world.finish(*accepted, "f" if numbers.chance(3) else "d")
+
+
+def attempt_failed(world: World, numbers: Numbers) -> None:
+    """An attempt fails."""
+    running = [(task, task.run) for task in _running(world)]
+    if accepted := numbers.one(world.accepted if numbers.chance(4) else running):
+        world.attempt_failed(*accepted)
+
+
+def stopped(world: World, numbers: Numbers) -> None:
+    """A run is over that was told to stop."""
+    running = [(task, task.run) for task in _running(world)]
+    ended = [(task, task.run) for task in _running(world) if task.ended]
+    if accepted := numbers.one(world.accepted if numbers.chance(4) else ended or running):
+        world.stopped(*accepted)
+
+
+def lapse(world: World, numbers: Numbers) -> None:
+    """A worker dies."""
+    if task := numbers.one(_running(world)):
+        world.lapse(task)
+
+
+def offered(world: World, numbers: Numbers) -> None:
+    """A row goes out to the task manager."""
+    if numbers.chance(4) and (delivery := numbers.one(world.deliveries)):
+        if delivery[0] in world.nodes:
+            world.offered(*delivery[:2])
+    elif task := numbers.one(_rows(world)):
+        world.offered(world.ids[task], task.dispatch)
+
+
+def overdue(world: World, numbers: Numbers) -> None:
+    """A row has not started in time."""
+    if task := numbers.one(_rows(world)):
+        world.overdue(world.ids[task], lost=numbers.chance(2))
+
+
+def refused(world: World, numbers: Numbers) -> None:
+    """The task manager takes a row for ever out."""
+    if numbers.chance(3) and (delivery := numbers.one(world.deliveries)):
+        if delivery[0] in world.nodes:
+            world.refused(*delivery[:2])
+    elif task := numbers.one(_rows(world)):
+        world.refused(world.ids[task], task.dispatch)
+
+
+# Time.
+
+
+def abandon(world: World, numbers: Numbers) -> None:
+    """An open swarm stays idle for too long."""
+    if swarm := numbers.one([node for node in _nodes(world) if node.idle]):
+        world.abandon(swarm)
+
+
+def age(world: World, numbers: Numbers) -> None:
+    """Something that was never started gets old."""
+    if root := numbers.one(world.model.never_started()):
+        world.age(root)
+
+
+def pass_time(world: World, numbers: Numbers) -> None:
+    """What is over goes."""
+    world.check()
+    world.pass_time()
+
+
+def expire_drafts(world: World, numbers: Numbers) -> None:
+    """Half written blocks are taken back."""
+    world.expire_drafts()
+
+
+COMMITS = {"create", "container", "run", "run_member", "add", "close"}
+VERBS: dict[str, Callable[[World, Numbers], None]] = {
+    verb.__name__: verb
+    for verb in (create, container, run, run_member, add, close, deliver, step, deliver_any, finish, finish_any)
+} | {
+    verb.__name__: verb
+    for verb in (attempt_failed, stopped, lapse, offered, overdue, refused, abandon, age, pass_time, expire_drafts)
+}
+WEIGHTS = {
+    "create": 5,
+    "container": 4,
+    "run": 5,
+    "run_member": 2,
+    "add": 3,
+    "close": 2,
+    "deliver": 5,
+    "step": 8,
+    "finish": 5,
+}
+CHOICES = [verb for verb in VERBS for _ in range(WEIGHTS.get(verb, 1))]

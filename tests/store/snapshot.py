@@ -1,0 +1,110 @@
+"""Everything that a namespace holds at one moment, by the names of `lua/prelude.lua`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+INFRASTRUCTURE = frozenset({"out", "runs", "workers", "tasks", "lo", "drafts", "beat", "gap", "ended", "queue"})
+"""Keys that stay: bounded, or emptied by what happens to the flows."""
+
+Hash = dict[str, str]
+ENDED = frozenset("dfc")
+
+
+@dataclass(kw_only=True)
+class Snapshot:
+    """Keys without their prefix, by type. `expiring`: those with a lifetime."""
+
+    hashes: dict[str, Hash] = field(default_factory=dict[str, Hash])
+    lists: dict[str, list[str]] = field(default_factory=dict[str, "list[str]"])
+    sets: dict[str, set[str]] = field(default_factory=dict[str, "set[str]"])
+    scores: dict[str, dict[str, float]] = field(default_factory=dict[str, "dict[str, float]"])
+    strings: Hash = field(default_factory=Hash)
+    expiring: set[str] = field(default_factory=set[str])
+
+    @classmethod
+    def of(cls, reply: Sequence[Sequence[Any]], prefix: str) -> Snapshot:
+        """Read the reply of the dumping script; what lives for some milliseconds only counts as gone."""
+        found = cls()
+        for raw, kind, lifetime, value in reply:
+            name: str = raw.decode().removeprefix(prefix)
+            if 0 <= lifetime < 100:
+                continue
+            if lifetime >= 0:
+                found.expiring.add(name)
+            found._take(name, kind, value)
+        return found
+
+    def _take(self, name: str, kind: bytes, value: Any) -> None:
+        if kind == b"string":
+            self.strings[name] = value.decode()
+            return
+        values = [item.decode() for item in value]
+        if kind == b"hash":
+            self.hashes[name] = dict(zip(values[::2], values[1::2], strict=True))
+        elif kind == b"list":
+            self.lists[name] = values
+        elif kind == b"set":
+            self.sets[name] = set(values)
+        else:
+            self.scores[name] = dict(zip(values[::2], map(float, values[1::2]), strict=True))
+
+    @property
+    def out(self) -> dict[str, float]:
+        """Rows of the outbox and continue rows."""
+        return self.scores.get("out", {})
+
+    @property
+    def runs(self) -> dict[str, float]:
+        """Accepted runs."""
+        return self.scores.get("runs", {})
+
+    @property
+    def continues(self) -> list[str]:
+        """Continue rows that are to be worked off at once."""
+        return [row for row in self.out if row[0] == "!" and row[1] != "a"]
+
+    @property
+    def records(self) -> dict[str, Hash]:
+        """Records by id."""
+        return {name[2:]: record for name, record in self.hashes.items() if name.startswith("s:")}
+
+    def record(self, identifier: str) -> Hash:
+        """Return a record."""
+        return self.hashes[f"s:{identifier}"]
+
+    def entries(self, kind: str, identifier: str) -> list[str]:
+        """Return a list: `m` members, `c` fired, `w` waiting, `q` ready."""
+        return self.lists.get(f"{kind}:{identifier}", [])
+
+    def slots(self, identifier: str) -> set[str]:
+        """Return the slots of a swarm."""
+        return self.sets.get(f"l:{identifier}", set())
+
+    def dead(self, identifier: str) -> str | None:
+        """Return the nearest container above that has ended."""
+        container = self.record(identifier).get("c")
+        while container is not None and f"s:{container}" in self.hashes:
+            record = self.record(container)
+            if record["st"] in ENDED:
+                return container
+            container = record.get("c")
+        return None
+
+    def status(self, identifier: str) -> str:
+        """Return the effective status: what has not ended below an ended container is canceled, but for running tasks."""
+        record = self.record(identifier)
+        if record["st"] in ENDED or self.dead(identifier) is None:
+            return record["st"]
+        return "a" if record["k"] == "t" and identifier in self.runs else "c"
+
+    def staying(self) -> list[str]:
+        """Return the keys that would stay for ever, infrastructure aside."""
+        named = {*self.hashes, *self.lists, *self.sets, *self.scores, *self.strings}
+        return sorted(n for n in named - self.expiring - INFRASTRUCTURE if not n.startswith("ix:"))
+
+    def comparable(self) -> Any:
+        """Return what must be equal before and after a call that changes nothing."""
+        return (self.hashes, self.lists, self.sets, self.scores, self.strings, self.expiring)

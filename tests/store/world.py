@@ -1,0 +1,335 @@
+"""The scripts and the model side by side: each verb acts on both and compares the answers."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from mageflow.config import MageflowConfig, TTLConfig
+from mageflow.flow.signature import Add, Change, Claim, Close, Members, Message, NewSignature, Run
+from mageflow.flow.status import KIND_OF_LETTER, Kind
+from mageflow.store import scripts
+from tests.model import Model, Node
+from tests.store.compare import compare
+from tests.store.driver import Driver
+from tests.store.snapshot import Snapshot
+
+CRASH_LIMIT = 1
+SETTINGS = scripts.settings_argument(
+    MageflowConfig(crash_limit=CRASH_LIMIT, ttl=TTLConfig(active_ttl=1000, done_ttl=1000), inline_limit=20)
+)
+START_TIMEOUT = 60_000
+_RESULT, _ERROR = '{"value":1}', '{"type":"ValueError","message":"no"}'
+
+
+class World:
+    """One namespace and its model.
+
+    `lazy`: continue rows are left alone until they must be worked off, so that events fall between their parts.
+    """
+
+    def __init__(self, driver: Driver, *, budget: int = 100, page: int = 20, lazy: bool = False) -> None:
+        driver.begin(SETTINGS, budget=budget, page=page)
+        self.driver = driver
+        self.model = Model(CRASH_LIMIT)
+        self.lazy = lazy
+        self.ids: dict[Node, str] = {}
+        self.nodes: dict[str, Node] = {}
+        self.deliveries: list[tuple[str, int, int]] = []
+        self.accepted: list[tuple[Node, int]] = []
+        self.drafts: dict[str, list[Node]] = {}
+        self._numbers = itertools.count(1)
+        self.state = Snapshot()
+
+    # Both sides in step.
+
+    def check(self) -> None:
+        """Work everything off and compare; the statuses agree before that, too."""
+        self.model.settle_lifetimes()
+        self.work_off()
+        self.state = self.driver.snapshot()
+        compare(self.model, self.state, self.ids, self.nodes)
+
+    def work_off(self) -> None:
+        """Work off the continue rows."""
+        for _ in range(20_000):
+            rows = [row.decode() for row in self.driver.call("ZRANGE", self.driver.key("out"), 0, -1)]
+            todo = [row for row in rows if row[0] == "!" and row[1] != "a"]
+            if not todo:
+                return
+            for row in todo:
+                self.continue_(row)
+        raise AssertionError("continue rows without an end")
+
+    def continue_(self, row: str) -> None:
+        """Work off one part of a continue row."""
+        self._note(self.driver.run("continue", row))
+
+    def name(self, node: Node) -> str:
+        """Return the id of a signature."""
+        if node not in self.ids:
+            self._bind(node, f"N{next(self._numbers)}")
+        return self.ids[node]
+
+    def _bind(self, node: Node, identifier: str) -> None:
+        self.ids[node] = identifier
+        self.nodes[identifier] = node
+
+    def _note(self, answer: Sequence[Any]) -> str:
+        """Remember the rows of an answer; each comes with the path that its message is made of."""
+        described = {node[0] for node in answer[2]}
+        for identifier, dispatch, attempts, _offers in answer[1]:
+            assert identifier in described
+            self.deliveries.append((identifier.decode(), dispatch, attempts))
+        for node in answer[2]:
+            assert not node[2] or node[2] in described
+        return answer[0].decode()
+
+    # Changes of users.
+
+    def commit(self, changes: Iterable[Change], *prefix: str) -> str | None:
+        """Send one block; return the code of its refusal."""
+        arguments: list[scripts.Argument] = [*prefix]
+        for change in changes:
+            arguments.extend(scripts.change_arguments(change))
+        answer = self.driver.run("commit", *arguments)
+        status = self._note(answer)
+        return answer[4][0].decode() if status == "refused" else None
+
+    def attempt(self, changes: Sequence[Change], in_model: Callable[[], str | None]) -> str | None:
+        """Make a change on both sides; what is refused changes nothing at all."""
+        before = self.driver.snapshot()
+        refused = self.commit(changes)
+        expected = in_model()
+        assert refused == expected, f"scripts say {refused}, the model {expected}"
+        if refused is not None:
+            assert self.driver.snapshot().comparable() == before.comparable()
+        return refused
+
+    def parts(self, node: Node) -> list[Change]:
+        """Return the changes that write what is new below a signature, members before their container."""
+        changes: list[Change] = []
+        index: int | None = None
+        for position, member in enumerate(node.members):
+            index = position if node.kind == "c" else None
+            if member in self.ids:
+                changes.append(Claim(id=self.name(member), container=self.name(node), index=index))
+            else:
+                changes.extend(self.parts(member))
+                changes.append(self._new(member, node, index))
+        if node.members:
+            ids = [self.name(member) for member in node.members]
+            changes.append(Members(container=self.name(node), ids=ids, waiting=node.kind == "s"))
+        return changes
+
+    def _new(self, node: Node, container: Node | None, index: int | None) -> NewSignature:
+        settings: dict[str, int | str] = {} if node.kind == "t" else {"nm": len(node.members)}
+        if node.kind == "s":
+            numbers = {"mc": node.bound, "sf": node.tolerance, "mt": node.room}
+            settings |= {"os": "interrupt" if node.interrupts else "finish", "cl": int(node.closed)}
+            settings |= {name: value for name, value in numbers.items() if value is not None}
+        kind = KIND_OF_LETTER[node.kind]
+        return NewSignature(
+            id=self.name(node),
+            kind=kind,
+            body=b"{}",
+            task_name="work" if kind is Kind.TASK else None,
+            container=self.name(container) if container else None,
+            index=index,
+            success=[self.name(template) for template in node.success],
+            failure=[self.name(template) for template in node.failure],
+            settings=settings,
+        )
+
+    def create(self, root: Node, claimed: Sequence[Node] = ()) -> str | None:
+        """Write a signature with everything below it in one block."""
+
+        def in_model() -> str | None:
+            return self._claim_all(root, claimed)
+
+        self.name(root)
+        return self.attempt([*self.parts(root), self._new(root, None, None)], in_model)
+
+    def _claim_all(self, root: Node, claimed: Sequence[Node]) -> str | None:
+        for member in claimed:
+            if refused := self.model.refuse_claim(member, None):
+                return refused
+        for member in claimed:
+            self.model.claim(member, next(n for n in root.tree() if member in n.members))
+        for node in root.tree():
+            for member in node.members:
+                member.container = node
+        self.model.create(root)
+        return None
+
+    def draft(self, root: Node, claimed: Sequence[Node], size: int, *, complete: bool) -> str | None:
+        """Write a signature in chunks under a draft; an incomplete one is left to the sweeper."""
+        draft, parts, heights = self.name(root), self.parts(root), dict[str, int]()
+        expected = next(filter(None, (self.model.refuse_claim(member, None) for member in claimed)), None)
+        for start in range(0, len(parts), size):
+            arguments: list[scripts.Argument] = ["draft", draft]
+            for change in parts[start : start + size]:
+                arguments.extend(
+                    scripts.change_arguments(
+                        change, heights.get(change.id, 1) if isinstance(change, NewSignature) else 1
+                    )
+                )
+            answer = self.driver.run("commit", *arguments)
+            if self._note(answer) == "refused":
+                assert answer[4][0].decode() == expected
+                self.driver.run("continue", f"!g:{draft}")
+                return expected
+            heights |= {name.decode(): height for name, height in answer[4]}
+        assert expected is None
+        if complete:
+            assert self.commit([self._new(root, None, None)], "publish", draft) is None
+            return self._claim_all(root, claimed)
+        for member in claimed:
+            member.draft = True
+        self.drafts[draft] = [*claimed]
+        self.model.drafts[draft] = [node for member in root.members if member not in claimed for node in member.tree()]
+        return None
+
+    def expire_drafts(self) -> None:
+        """What was written under a draft that nobody finished is taken back."""
+        for draft, claimed in self.drafts.items():
+            self.driver.steer("drafts", 0, draft)
+            for member in claimed:
+                member.draft = False
+        self.drafts.clear()
+        self.model.drafts.clear()
+        self.sweep()
+
+    def run(self, node: Node, *, with_message: bool) -> str | None:
+        """Start a signature."""
+        message = [Message(id=self.name(node), message=b"{}")] if with_message else []
+        return self.attempt([*message, Run(id=self.name(node))], lambda: self.model.run(node))
+
+    def close(self, swarm: Node) -> str | None:
+        """Close a swarm."""
+        return self.attempt([Close(id=self.name(swarm))], lambda: self.model.close(swarm))
+
+    def add(self, swarm: Node, members: Sequence[Node], *, run: bool, close_on_max: bool) -> str | None:
+        """Add new and existing signatures to a swarm."""
+        changes: list[Change] = []
+        claimed = [member for member in members if member in self.ids]
+        for member in members:
+            if member in self.ids:
+                changes.append(Claim(id=self.name(member), container=self.name(swarm)))
+            else:
+                changes.extend(self.parts(member))
+                changes.append(self._new(member, swarm, None))
+        ids = [self.name(member) for member in members]
+        changes.append(Add(swarm=self.name(swarm), ids=ids, run=run, close_on_max=close_on_max))
+
+        def in_model() -> str | None:
+            refused = next(filter(None, (self.model.refuse_claim(m, swarm) for m in claimed)), None)
+            if refused is None:
+                refused = self.model.add(swarm, [*members], run=run, close_on_max=close_on_max)
+            if refused is None:
+                for member in members:
+                    for node in member.tree():
+                        for part in node.members:
+                            part.container = node
+            return refused
+
+        return self.attempt(changes, in_model)
+
+    # What happens to runs.
+
+    def deliver(self, identifier: str, dispatch: int, attempts: int, *, lapsed: bool = False) -> str:
+        """The task manager delivers a run."""
+        task = self.nodes.get(identifier)
+        if lapsed:
+            self.driver.steer("runs", 0, identifier)
+        answer = self.driver.run("start", identifier, dispatch, attempts, "worker", "")
+        status = self._note(answer)
+        if task is None:
+            assert status == "gone"
+            return status
+        expected = self.model.start(task, dispatch, attempts, lease_lapsed=lapsed)
+        if task.status == "c" and status in {"ended", "canceled"}:
+            status = expected
+        assert status == expected, f"start: scripts say {status}, the model {expected}"
+        if status == "run":
+            assert answer[4] == [task.run, attempts]
+            self.accepted.append((task, task.run))
+        return status
+
+    def finish(self, task: Node, run: int, status: str, *, operation: str | None = None) -> str:
+        """A run reports its outcome."""
+        payload = _RESULT if status == "d" else _ERROR
+        answer = self._note(self.driver.run("finish", self.name(task), run, status, payload, operation=operation))
+        return self._same(answer, self.model.finish(task, run, status))
+
+    def attempt_failed(self, task: Node, run: int) -> str:
+        """A run failed, its task manager will try again."""
+        used = task.attempts + 1
+        answer = self.driver.run("attempt_failed", self.name(task), run, used, 1000, _ERROR)
+        status = self._same(self._note(answer), self.model.attempt_failed(task, run, used))
+        if status == "recorded":
+            self.deliveries.append((self.name(task), task.dispatch, used))
+        return status
+
+    def stopped(self, task: Node, run: int) -> str:
+        """A run that was told to stop is over."""
+        answer = self._note(self.driver.run("stopped", self.name(task), run))
+        return self._same(answer, self.model.stopped(task, run))
+
+    def refused(self, identifier: str, dispatch: int) -> str:
+        """A row is refused by the task manager."""
+        answer = self._note(self.driver.run("refused", identifier, dispatch, _ERROR))
+        return self._same(answer, self.model.refused(self.nodes[identifier], dispatch))
+
+    def _same(self, answer: str, expected: str) -> str:
+        assert answer == expected, f"scripts say {answer}, the model {expected}"
+        return answer
+
+    def offered(self, identifier: str, dispatch: int) -> None:
+        """A row was handed to the task manager."""
+        task = self.nodes[identifier]
+        stands = task.row and task.dispatch == dispatch and not task.gone
+        assert self.driver.run("offered", START_TIMEOUT, identifier, dispatch) == int(stands)
+        task.offers += stands
+
+    # Time.
+
+    def sweep(self, *, queue_empty: bool = False) -> Sequence[Any]:
+        """One turn of the sweeper."""
+        answer: Sequence[Any] = self.driver.run("sweep", int(queue_empty), START_TIMEOUT)
+        assert self._note(answer) == "ok"
+        return answer
+
+    def lapse(self, task: Node) -> None:
+        """A worker is gone, a sweeper finds out."""
+        self.driver.steer("runs", 0, self.name(task))
+        self.sweep()
+        self.model.lapse(task)
+
+    def overdue(self, identifier: str, *, lost: bool) -> None:
+        """A row is due again; one that was never offered, or whose message must be lost, is offered at once."""
+        task = self.nodes[identifier]
+        self.driver.steer("out", 0, identifier)
+        answer = self.sweep(queue_empty=lost)
+        again = [row[0].decode() for row in answer[1]]
+        if task.row:
+            assert again == [identifier] * (task.offers == 0 or (lost and task.offers <= 2))
+
+    def abandon(self, swarm: Node) -> None:
+        """Nothing happened in an open swarm for its whole lifetime."""
+        self.driver.call("HSET", self.driver.key(f"s:{self.name(swarm)}"), "ac", 0)
+        self.continue_(f"!a:{self.name(swarm)}")
+        self.model.abandon(swarm)
+
+    def age(self, root: Node) -> None:
+        """A signature was never started for too long."""
+        self.driver.steer("ix:p", 0, self.name(root))
+        self.sweep()
+        self.model.forget_unstarted(root)
+
+    def pass_time(self) -> None:
+        """What is over long enough is gone."""
+        self.driver.vanish()
+        for root in [root for root in self.model.roots if root.expiring]:
+            self.model.vanish(root)
