@@ -71,10 +71,9 @@ class Bare:
         return time.perf_counter() - started
 
     async def swarm(self, tasks: int) -> float:
-        """Start all at once, then wait for each result."""
+        """Start all at once, then wait for the results in order: the fastest of the ways that we tried."""
         started = time.perf_counter()
-        kicked = [await self._nothing.kiq() for _ in range(tasks)]
-        for task in kicked:
+        for task in await asyncio.gather(*(self._nothing.kiq() for _ in range(tasks))):
             await _result(task)
         return time.perf_counter() - started
 

@@ -181,12 +181,12 @@ class Model:
         """Why a signature cannot become a member of a container."""
         if node.gone:
             return "not_found"
+        if container is not None and node in (container, *container.above):
+            return "cycle"
         if node.container is not None or node.origin is not None or node.draft:
             return "already_in_container"
         if node.status != "p" or node.told:
             return "already_started"
-        if container is not None and node in (container, *container.above):
-            return "cycle"
         return None
 
     def claim(self, node: Node, container: Node) -> None:
@@ -199,10 +199,7 @@ class Model:
         if refused := self._refuse_run(node):
             return refused
         if node.opened_by == "member":
-            node.opened_by = "own"
-            if node.status == "a":
-                self._queue_waiting(node)
-                self._refill(node)
+            self._run_own(node)
             return None
         node.told = True
         if node.container is None:
@@ -283,14 +280,25 @@ class Model:
             return None
         swarm.closed = True
         if swarm.status == "a" and swarm.opened_by == "own":
-            self._queue_waiting(swarm)
+            self._run_present(swarm)
         self._refill(swarm)
         return None
 
     # What becomes ready.
 
-    def _queue_waiting(self, swarm: Node) -> None:
+    def _run_own(self, swarm: Node) -> None:
+        """The own run of a swarm that one of its members opened."""
+        if swarm.opened_by == "member" and not swarm.ended:
+            swarm.opened_by = "own"
+            if swarm.status == "a":
+                self._run_present(swarm)
+                self._refill(swarm)
+
+    def _run_present(self, swarm: Node) -> None:
+        """Make every present member ready; swarms that one of their members opened have their own run by that."""
         swarm.queue.extend(m for m in swarm.members if m.status == "p" and not m.told and m not in swarm.queue)
+        for member in swarm.members:
+            self._run_own(member)
 
     def _ready(self, node: Node) -> None:
         node.told = True
@@ -304,7 +312,7 @@ class Model:
         if node.opened_by is None:
             node.opened_by = "own"
         if node.opened_by == "own":
-            self._queue_waiting(node)
+            self._run_present(node)
         self._refill(node)
 
     def _write_row(self, task: Node) -> None:
@@ -382,12 +390,13 @@ class Model:
         """
         if node.kind == "t" and (node.ended or (node.running and not stop)):
             return False
-        cancels = not node.ended
+        cancels, started = not node.ended, node.status != "p"
         if cancels:
             node.status, node.reason, node.row = "c", reason, False
         for member in node.members:
             canceled = self._cancel(member, reason, stop=stop)
-            node.canceled += canceled and node.kind == "s"
+            # A swarm counts from its start on.
+            node.canceled += canceled and started and node.kind == "s"
         return cancels
 
     def abandon(self, swarm: Node) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from mageflow.backends.base import Address, TaskOptions
+from mageflow.backends.base import TaskOptions
 from mageflow.backends.resolve import make_backend
 from mageflow.backends.server import DEFAULT_DIRECTORY, EmbeddedServer
 from mageflow.config import AcceptParams, MageflowConfig
@@ -23,7 +23,7 @@ from mageflow.registry import add_client
 from mageflow.run.binding import Binding, bind
 from mageflow.session import Session
 from mageflow.store.keys import Keys
-from mageflow.store.link import RedisSource, connection_of
+from mageflow.store.link import RedisSource
 from mageflow.verbs import Verbs
 
 
@@ -179,8 +179,6 @@ class Mageflow(Verbs):
             server = await EmbeddedServer.acquire(self._directory)
             source = server.url
         try:
-            connection_class, settings = connection_of(source)
-            self._backend.connect(Address(connection_class=connection_class, settings=settings))
             engine = Engine(source, self.config, self._backend, self._bindings, self)
             await engine.open(list(self._definitions.values()))
         except BaseException:

@@ -33,7 +33,7 @@ class TTLConfig(BaseModel):
     Args:
         active_ttl: a flow that was never started, and an open swarm in which nothing happens (24 h).
         done_ttl: a finished flow (5 minutes).
-        task: overrides for flows whose root is a task; `chain` and `swarm` likewise.
+        task: overrides for flows whose root is a task, what it leaves out is as above; `chain` and `swarm` likewise.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,7 +46,10 @@ class TTLConfig(BaseModel):
 
     def of_kind(self, kind: str) -> TTLConfig:
         """Return the lifetimes of flows whose root is of this kind (`task`, `chain`, `swarm`)."""
-        return {"task": self.task, "chain": self.chain, "swarm": self.swarm}.get(kind) or self
+        override = {"task": self.task, "chain": self.chain, "swarm": self.swarm}.get(kind)
+        if override is None:
+            return self
+        return self.model_copy(update={name: getattr(override, name) for name in override.model_fields_set})
 
 
 class MageflowConfig(BaseModel):

@@ -12,7 +12,7 @@ from typing import cast
 import redis.asyncio
 from redis.exceptions import RedisError
 
-from mageflow.backends.base import Backend
+from mageflow.backends.base import Address, Backend
 from mageflow.config import MageflowConfig
 from mageflow.dispatch.catalog import Catalog
 from mageflow.dispatch.composer import Composer
@@ -26,7 +26,7 @@ from mageflow.run.beat import Beat
 from mageflow.run.binding import Binding
 from mageflow.run.runner import Runner
 from mageflow.store.codec import Record
-from mageflow.store.link import RedisSource, open_pool
+from mageflow.store.link import RedisSource, connection_of, open_pool
 from mageflow.store.results import Results
 from mageflow.store.store import Store
 
@@ -62,6 +62,9 @@ class Engine:
 
     async def open(self, definitions: list[TaskDefinition]) -> None:
         """Reach Redis, make the tasks known, connect the task manager."""
+        connection_class, settings = connection_of(self.source)
+        send = self.store.send
+        self.backend.connect(Address(connection_class=connection_class, settings=settings, send=send))
         await self.store.connect()
         for definition in definitions:
             self.catalog.add(definition)

@@ -162,6 +162,22 @@ class Server:
         names = [key.partition("}:")[2] for key in self.dump()]
         return sorted(name for name in names if ":" in name and not name.startswith(("ix:", "op:", "queue:")))
 
+    def dump_of_flows(self) -> dict[str, bytes]:
+        """Return the keys of signatures, rows and indices: everything but what a living worker touches."""
+        living = ("beat", "gap", "workers", "queue", "lo")
+        return {key: value for key, value in self.dump().items() if key.partition("}:")[2].split(":")[0] not in living}
+
+    def value(self, key: str) -> bytes:
+        """Return the dumped text of a hash or a stream of the namespace, of others nothing."""
+        kind = cast("bytes", self.connection.type(key))
+        if kind == b"hash":
+            return repr(self.connection.hgetall(key)).encode()
+        return repr(self.connection.xrange(key)).encode() if kind == b"stream" else b""
+
+    def time_to_live(self, key: str) -> int:
+        """Return the seconds that the record of a signature will live; -1: for ever, -2: it is gone."""
+        return cast("int", self.connection.ttl(self.keys.record(self.id_of(key))))
+
     def fired_by(self, key: str) -> list[str]:
         """Return the keys of the callbacks that a signature fired."""
         fired = cast("list[bytes]", self.connection.lrange(self.keys.fired(self.id_of(key)), 0, -1))
@@ -170,3 +186,8 @@ class Server:
     def id_of(self, key: str) -> str:
         """Return the id in a public key."""
         return key.rpartition(":")[2]
+
+    def clear(self) -> None:
+        """Delete what a test broke on purpose."""
+        for key in self.dump():
+            self.connection.delete(key)

@@ -23,9 +23,8 @@ def compare(model: Model, state: Snapshot, ids: dict[Node, str], nodes: dict[str
     for node in here:
         found = int(state.record(ids[node]).get("rf", "0"))
         assert node.expiring or found == references.get(node, 0), f"rf of {ids[node]}: {found}"
-    assert stalled(state) == []
-    assert overfull(state) == []
-    assert leaked_slots(state) == []
+    problems = [*stalled(state), *overfull(state), *leaked_slots(state)]
+    assert not problems, problems
 
 
 def _tree(node: Node, state: Snapshot, ids: dict[Node, str], nodes: dict[str, Node]) -> list[Node]:

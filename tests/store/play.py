@@ -31,6 +31,10 @@ class Numbers:
         return items[-1 - self.below(len(items))] if items else None
 
 
+def rest(world: World, numbers: Numbers) -> None:
+    """Nothing happens."""
+
+
 def play(world: World, moves: Sequence[Move]) -> None:
     """Make the moves; compare after each, or where that must be when continue rows are to be left lying about."""
     for verb, data in moves:
@@ -91,8 +95,8 @@ def _draw_settings(swarm: Node, numbers: Numbers) -> None:
 
 
 def _write(world: World, root: Node, claimed: list[Node], numbers: Numbers) -> None:
-    if numbers.chance(5):
-        world.draft(root, claimed, 1 + numbers.below(4), complete=numbers.chance(2) or root.kind == "t")
+    if root.members and numbers.chance(5):
+        world.draft(root, claimed, 1 + numbers.below(4), complete=numbers.chance(2))
     else:
         world.create(root, claimed)
 
@@ -162,7 +166,8 @@ def close(world: World, numbers: Numbers) -> None:
 
 
 def _rows(world: World) -> list[Node]:
-    return [node for node in _nodes(world) if node.row]
+    standing = world.rows()
+    return [node for node in _nodes(world) if node.row and world.ids[node] in standing]
 
 
 def _running(world: World) -> list[Node]:
@@ -180,7 +185,13 @@ def step(world: World, numbers: Numbers) -> None:
     if task := numbers.one(_rows(world)):
         deliver_status = world.deliver(world.ids[task], task.dispatch, task.attempts)
         if deliver_status == "run":
-            world.finish(task, task.run, "f" if numbers.chance(4) else "d")
+            world.finish(task, task.run, "f" if numbers.chance(5) else "d")
+
+
+def steps(world: World, numbers: Numbers) -> None:
+    """Some rows are delivered, most of their tasks succeed."""
+    for _ in range(2 + numbers.below(6)):
+        step(world, numbers)
 
 
 def deliver_any(world: World, numbers: Numbers) -> None:
@@ -279,7 +290,7 @@ def expire_drafts(world: World, numbers: Numbers) -> None:
 COMMITS = {"create", "container", "run", "run_member", "add", "close"}
 VERBS: dict[str, Callable[[World, Numbers], None]] = {
     verb.__name__: verb
-    for verb in (create, container, run, run_member, add, close, deliver, step, deliver_any, finish, finish_any)
+    for verb in (rest, create, container, run, run_member, add, close, deliver, step, steps, deliver_any, finish, finish_any)
 } | {
     verb.__name__: verb
     for verb in (attempt_failed, stopped, lapse, offered, overdue, refused, abandon, age, pass_time, expire_drafts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 INFRASTRUCTURE = frozenset({"out", "runs", "workers", "tasks", "lo", "drafts", "beat", "gap", "ended", "queue"})
@@ -66,7 +67,7 @@ class Snapshot:
         """Continue rows that are to be worked off at once."""
         return [row for row in self.out if row[0] == "!" and row[1] != "a"]
 
-    @property
+    @cached_property
     def records(self) -> dict[str, Hash]:
         """Records by id."""
         return {name[2:]: record for name, record in self.hashes.items() if name.startswith("s:")}

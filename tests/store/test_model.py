@@ -12,7 +12,7 @@ from tests.store.driver import Driver
 from tests.store.play import CHOICES, Move, play
 from tests.store.world import World
 
-MOVES = st.lists(st.tuples(st.sampled_from(CHOICES), st.binary(max_size=16)), min_size=4, max_size=40)
+MOVES = st.lists(st.tuples(st.sampled_from(CHOICES), st.binary(max_size=24)), min_size=20, max_size=50)
 QUICK = settings(deadline=None, suppress_health_check=list(HealthCheck), database=None)
 
 

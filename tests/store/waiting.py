@@ -77,7 +77,7 @@ def _row(state: Snapshot, identifier: str) -> Wait | None:
 def _slot(state: Snapshot, identifier: str) -> Wait | None:
     """It is in the queue of its swarm, all of whose slots are taken (or just being filled)."""
     swarm = state.record(identifier).get("c")
-    if swarm is None or state.record(swarm)["k"] != "s" or state.status(swarm) != "a":
+    if swarm not in state.records or state.record(swarm)["k"] != "s" or state.status(swarm) != "a":
         return None
     if state.record(identifier)["st"] != "p" or identifier in state.slots(swarm):
         return None
@@ -99,8 +99,8 @@ def _member(state: Snapshot, identifier: str) -> Wait | None:
         if stopped is not None and state.entries("q", identifier):
             return Wait("slot", stopped)
     if record["st"] == "p" and int(record.get("x", "0")) > 0 and not _told(state, identifier):
-        before = state.entries("m", record["c"])[int(record["x"]) - 1]
-        return Wait("member", before) if state.status(before) not in ENDED else None
+        before = state.entries("m", record["c"])[: int(record["x"])][-1:]
+        return Wait("member", before[0]) if before and state.status(before[0]) not in ENDED else None
     return None
 
 
@@ -151,4 +151,4 @@ def _told(state: Snapshot, identifier: str) -> bool:
     swarm = record.get("c")
     if "rd" in record or record["st"] == "a":
         return True
-    return swarm is not None and identifier in ready_members(state, swarm)
+    return swarm in state.records and identifier in ready_members(state, swarm)

@@ -54,13 +54,16 @@ class World:
     def work_off(self) -> None:
         """Work off the continue rows."""
         for _ in range(20_000):
-            rows = [row.decode() for row in self.driver.call("ZRANGE", self.driver.key("out"), 0, -1)]
-            todo = [row for row in rows if row[0] == "!" and row[1] != "a"]
+            todo = sorted(row for row in self.rows() if row[0] == "!" and row[1] != "a")
             if not todo:
                 return
             for row in todo:
                 self.continue_(row)
         raise AssertionError("continue rows without an end")
+
+    def rows(self) -> set[str]:
+        """Return the rows of the outbox; with continue rows about it may be behind the model's."""
+        return {row.decode() for row in self.driver.call("ZRANGE", self.driver.key("out"), 0, -1)}
 
     def continue_(self, row: str) -> None:
         """Work off one part of a continue row."""
@@ -168,7 +171,7 @@ class World:
         draft, parts, heights = self.name(root), self.parts(root), dict[str, int]()
         expected = next(filter(None, (self.model.refuse_claim(member, None) for member in claimed)), None)
         for start in range(0, len(parts), size):
-            arguments: list[scripts.Argument] = ["draft", draft]
+            arguments: list[scripts.Argument] = ["draft", draft, int(start > 0)]
             for change in parts[start : start + size]:
                 arguments.extend(
                     scripts.change_arguments(
@@ -183,7 +186,7 @@ class World:
             heights |= {name.decode(): height for name, height in answer[4]}
         assert expected is None
         if complete:
-            assert self.commit([self._new(root, None, None)], "publish", draft) is None
+            assert self.commit([self._new(root, None, None)], "publish", draft, "0") is None
             return self._claim_all(root, claimed)
         for member in claimed:
             member.draft = True
@@ -297,7 +300,7 @@ class World:
 
     def sweep(self, *, queue_empty: bool = False) -> Sequence[Any]:
         """One turn of the sweeper."""
-        answer: Sequence[Any] = self.driver.run("sweep", int(queue_empty), START_TIMEOUT)
+        answer: Sequence[Any] = self.driver.run("sweep", "*" if queue_empty else "", START_TIMEOUT)
         assert self._note(answer) == "ok"
         return answer
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
@@ -31,10 +31,14 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """Where the flows' Redis is: a connection class of redis-py and its settings."""
+    """Where the flows' Redis is: a connection class of redis-py, its settings, and a way to send one command.
+
+    Commands that are sent in the same tick share a pipeline with the flows' own.
+    """
 
     connection_class: type[Any]
     settings: Mapping[str, Any]
+    send: Callable[..., Awaitable[Any]]
 
 
 class Verdict(Enum):
@@ -137,8 +141,8 @@ class Backend(ABC):
         """Hand over at most `capabilities.bulk` dispatches; one answer each, in order. None holds up the others."""
 
     @abstractmethod
-    async def is_empty(self) -> bool:
-        """Whether nothing that was submitted waits to be taken by a worker; `False` where it is not known."""
+    async def drained(self) -> Collection[str]:
+        """Return the tasks of which nothing that was submitted waits to be taken, as far as that is known."""
 
     @abstractmethod
     def connect(self, address: Address) -> None:

@@ -4,33 +4,131 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 from redis.asyncio import BlockingConnectionPool, Redis
-from redis.exceptions import RedisError
-from taskiq.acks import AcknowledgeType
+from redis.exceptions import RedisError, ResponseError
+from taskiq import AsyncBroker
+from taskiq.acks import AckableMessage, AcknowledgeType
 from taskiq.message import BrokerMessage
 from taskiq.receiver import Receiver
 from taskiq.serializers import JSONSerializer
 from taskiq_redis import RedisAsyncResultBackend, RedisStreamBroker
 from typing_extensions import override
 
-from mageflow.backends.base import ACCEPTED, Address, Capabilities, Submission, Verdict
+from mageflow.backends.base import Address, Capabilities, Submission
 from mageflow.backends.taskiq import TaskiqBackend
 from mageflow.flow.command import Dispatch
 
 logger = logging.getLogger("mageflow.embedded")
 
 _TIDY_EVERY = 10.0
+_CLAIM_EVERY = 60.0
+_PAUSE = 0.2
+_Entry = tuple[bytes, dict[bytes, bytes]]
 _RESULTS_KEPT = 3600
 _ANY_URL = "redis://"
 
 
-def make_broker(queue: str) -> RedisStreamBroker:
+class FlowStreamBroker(RedisStreamBroker):
+    """TaskIQ's stream broker with a stream for each task, so that a worker takes only what it has the function for.
+
+    What it sends while the client is open rides on the pipeline of the flows.
+    """
+
+    send: Callable[..., Awaitable[Any]] | None = None
+
+    def stream_of(self, task_name: str) -> str:
+        """Return the stream of a task."""
+        return f"{self.queue_name}:{task_name}"
+
+    @property
+    def streams(self) -> dict[str, str]:
+        """The streams of the tasks that are registered here, by task name."""
+        return {name: self.stream_of(name) for name in self.get_all_tasks()}
+
+    @override
+    async def kick(self, message: BrokerMessage) -> None:
+        command = ("XADD", self.stream_of(message.task_name), "*", "data", message.message)
+        if self.send is not None:
+            await self.send(*command)
+            return
+        async with Redis(connection_pool=self.connection_pool) as redis:
+            await redis.execute_command(*command)  # pyright: ignore[reportUnknownMemberType] - untyped **kwargs
+
+    @override
+    async def startup(self) -> None:
+        await AsyncBroker.startup(self)
+
+    @override
+    async def listen(self) -> AsyncGenerator[AckableMessage, None]:
+        """Yield deliveries; those that a dead worker held are claimed once a minute, not after each read."""
+        declared: set[str] = set()
+        claim_at, loop = 0.0, asyncio.get_running_loop()
+        group, name = self.consumer_group_name, self.consumer_name
+        async with Redis(connection_pool=self.connection_pool) as redis:
+            while True:
+                for stream in {*self.streams.values()} - declared:
+                    await self._declare(redis, stream)
+                    declared.add(stream)
+                if not declared:
+                    await asyncio.sleep(self.block / 1000)
+                    continue
+                wanted: dict[Any, Any] = dict.fromkeys(declared, ">")
+                for stream, entries in _read(
+                    await redis.xreadgroup(group, name, wanted, count=self.count, block=self.block)
+                ):
+                    for entry in entries:
+                        yield self._ackable(stream, entry)
+                if loop.time() < claim_at:
+                    continue
+                claim_at = loop.time() + _CLAIM_EVERY
+                for stream in declared:
+                    idle = self.idle_timeout
+                    claimed = await redis.xautoclaim(stream, group, name, min_idle_time=idle, count=self.count)
+                    for entry in cast("list[_Entry]", claimed[1]):
+                        yield self._ackable(stream, entry)
+
+    async def _declare(self, redis: Redis, stream: str) -> None:
+        try:
+            await redis.xgroup_create(stream, self.consumer_group_name, id="0", mkstream=True)
+        except ResponseError as error:
+            if "BUSYGROUP" not in str(error):
+                raise
+
+    def _ackable(self, stream: str, entry: _Entry) -> AckableMessage:
+        identifier, fields = entry
+        return AckableMessage(data=fields[b"data"], ack=self._ack_generator(identifier.decode(), stream))
+
+    @override
+    def _ack_generator(self, id: str, queue_name: str) -> Callable[[], Awaitable[None]]:
+        send = self.send
+        if send is None:
+            return super()._ack_generator(id, queue_name)
+
+        async def acknowledge() -> None:
+            await send("XACK", queue_name, self.consumer_group_name, id)
+
+        return acknowledge
+
+
+def _read(reply: Any) -> list[tuple[str, list[_Entry]]]:
+    """Return the entries by stream, whichever protocol the reply came by."""
+    if not reply:
+        return []
+    streams = reply.items() if isinstance(reply, dict) else reply  # pyright: ignore[reportUnknownVariableType] - untyped
+    found: list[tuple[str, list[_Entry]]] = []
+    for stream, pages in cast("Iterable[tuple[bytes, Any]]", streams):
+        entries = pages[0] if pages and isinstance(pages[0], list) else pages
+        found.append((stream.decode(), entries))
+    return found
+
+
+def make_broker(queue: str) -> FlowStreamBroker:
     """Return a stream broker that is not connected to anything yet."""
-    broker = RedisStreamBroker(
+    broker = FlowStreamBroker(
         _ANY_URL, queue_name=queue, consumer_group_name=queue, consumer_id="0", unacknowledged_lock_timeout=30.0
     )
     results: RedisAsyncResultBackend[Any] = RedisAsyncResultBackend(
@@ -54,6 +152,7 @@ class EmbeddedBackend(TaskiqBackend):
     @override
     def connect(self, address: Address) -> None:
         self._stream.connection_pool = self._pool(address)
+        self._stream.send = address.send
         results = cast("RedisAsyncResultBackend[Any]", self._stream.result_backend)
         results.redis_pool = self._pool(address)
 
@@ -66,36 +165,22 @@ class EmbeddedBackend(TaskiqBackend):
 
     @override
     async def submit(self, batch: Sequence[Dispatch]) -> Sequence[Submission]:
-        answers: list[Submission] = []
-        messages: list[BrokerMessage] = []
-        for dispatch in batch:
-            try:
-                messages.append(await self.message_of(dispatch))
-                answers.append(ACCEPTED)
-            except Exception as error:  # noqa: BLE001 - a user's middleware may raise anything: this one is refused
-                answers.append(Submission(verdict=Verdict.REFUSED, reason=repr(error)))
-        try:
-            await self._append(messages)
-        except (RedisError, OSError) as error:
-            lost = Submission(verdict=Verdict.RETRY, reason=repr(error))
-            return [lost if answer is ACCEPTED else answer for answer in answers]
-        return answers
-
-    async def _append(self, messages: Sequence[BrokerMessage]) -> None:
-        pipeline = self._redis().pipeline(transaction=False)
-        for message in messages:
-            pipeline.xadd(self._stream.queue_name, {b"data": message.message})
-        await pipeline.execute()
+        return await asyncio.gather(*(self.submit_one(dispatch) for dispatch in batch))
 
     @override
-    async def is_empty(self) -> bool:
+    async def drained(self) -> Collection[str]:
+        streams = self._stream.streams
         try:
-            groups = await self._redis().xinfo_groups(self._stream.queue_name)
-        except RedisError:
-            return False
-        newest = await self._redis().xrevrange(self._stream.queue_name, count=1)
-        delivered = {group["last-delivered-id"] for group in groups}
-        return not newest or {newest[0][0]} == delivered
+            empty = [await self._is_drained(stream) for stream in streams.values()]
+        except (RedisError, OSError):
+            return ()
+        return [name for name, nothing in zip(streams, empty, strict=True) if nothing]
+
+    async def _is_drained(self, stream: str) -> bool:
+        """Whether every message of a stream was delivered to somebody."""
+        groups = await self._redis().xinfo_groups(stream)
+        newest = await self._redis().xrevrange(stream, count=1)
+        return not newest or {newest[0][0]} == {group["last-delivered-id"] for group in groups}
 
     @override
     async def open(self, *, serve: int = 0) -> None:
@@ -123,37 +208,26 @@ class EmbeddedBackend(TaskiqBackend):
                 await receiver.listen(finish)
             except Exception as error:  # noqa: BLE001 - whatever ended it: the worker goes on, rows are offered again
                 logger.warning("the queue cannot be read, trying again: %r", error)
-                await asyncio.sleep(0.2)
-                await self._declare_again()
-
-    async def _declare_again(self) -> None:
-        try:
-            await self._redis().xgroup_create(
-                self._stream.queue_name, self._stream.consumer_group_name, id="0", mkstream=True
-            )
-        except (RedisError, OSError):
-            return
+                await asyncio.sleep(_PAUSE)
 
     async def _tidy(self) -> None:
         """Drop messages that every worker is through with, and consumers that are gone."""
-        name, group = self._stream.queue_name, self._stream.consumer_group_name
         while True:
             await asyncio.sleep(_TIDY_EVERY)
-            try:
-                await self._trim(name, group)
-            except (RedisError, OSError) as error:
-                logger.debug("the queue was not tidied: %s", error)
+            for stream in self._stream.streams.values():
+                try:
+                    await self._trim(stream, self._stream.consumer_group_name)
+                except (RedisError, OSError) as error:
+                    logger.debug("stream %s was not tidied: %s", stream, error)
 
-    async def _trim(self, name: str, group: str) -> None:
+    async def _trim(self, stream: str, group: str) -> None:
         redis = self._redis()
-        pending = await redis.xpending(name, group)
-        groups = await redis.xinfo_groups(name)
-        if len(groups) == 1:
-            oldest = pending["min"] or groups[0]["last-delivered-id"]
-            await redis.xtrim(name, minid=oldest, approximate=True)
-        for consumer in await redis.xinfo_consumers(name, group):
+        pending = await redis.xpending(stream, group)
+        [state] = await redis.xinfo_groups(stream)
+        await redis.xtrim(stream, minid=pending["min"] or state["last-delivered-id"], approximate=True)
+        for consumer in await redis.xinfo_consumers(stream, group):
             if consumer["pending"] == 0 and consumer["idle"] > self._stream.idle_timeout:
-                await redis.xgroup_delconsumer(name, group, consumer["name"])
+                await redis.xgroup_delconsumer(stream, group, consumer["name"])
 
     @override
     async def close(self) -> None:
@@ -168,3 +242,4 @@ class EmbeddedBackend(TaskiqBackend):
             self._threads.shutdown(wait=False)
             self._threads = None
         await super().close()
+        self._stream.send = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any
@@ -211,9 +211,10 @@ class TaskiqBackend(Backend):
 
     @override
     async def submit(self, batch: Sequence[Dispatch]) -> Sequence[Submission]:
-        return [await self._submit_one(dispatch) for dispatch in batch]
+        return [await self.submit_one(dispatch) for dispatch in batch]
 
-    async def _submit_one(self, dispatch: Dispatch) -> Submission:
+    async def submit_one(self, dispatch: Dispatch) -> Submission:
+        """Hand over one dispatch."""
         try:
             message = await self.message_of(dispatch)
         except Exception as error:  # noqa: BLE001 - a user's middleware may raise anything: this one dispatch is refused
@@ -256,8 +257,8 @@ class TaskiqBackend(Backend):
         """The broker is connected by its owner."""
 
     @override
-    async def is_empty(self) -> bool:
-        return False
+    async def drained(self) -> Collection[str]:
+        return ()
 
     @override
     async def open(self, *, serve: int = 0) -> None:

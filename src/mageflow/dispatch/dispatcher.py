@@ -11,9 +11,8 @@ from mageflow.backends.base import Backend, Submission, Verdict
 from mageflow.dispatch.composer import Composer
 from mageflow.errors import MageflowError, StoreUnavailableError, SubmitRefusedError
 from mageflow.flow.command import Dispatch, Ready
-from mageflow.flow.event import error_values
+from mageflow.flow.event import error_json
 from mageflow.flow.ids import key_of
-from mageflow.flow.payload import dump
 from mageflow.store.store import Store
 
 logger = logging.getLogger("mageflow.dispatch")
@@ -95,6 +94,5 @@ class Dispatcher:
     async def _refuse(self, identifier: str, number: int, task_name: str, error: MageflowError) -> None:
         key = key_of(self._store.config.namespace, identifier)
         logger.error("signature %s cannot be dispatched: %s", key, error)
-        values = dump(error_values(error, task_name, key), key, self._store.config.payload_limit)
-        answer = await self._store.refused(identifier, number, values)
+        answer = await self._store.refused(identifier, number, error_json(error, task_name, key))
         await self.dispatch(answer.ready)

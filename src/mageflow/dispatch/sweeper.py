@@ -27,9 +27,9 @@ class Sweeper:
 
     async def sweep(self) -> bool:
         """Sweep once; return whether there was anything to do. One round trip when there is nothing."""
-        empty = self._undecided and await self._backend.is_empty()
+        drained = await self._backend.drained() if self._undecided else ()
         timeout = self._backend.capabilities.start_timeout
-        answer = await self._store.sweep(queue_empty=empty, start_timeout=timeout)
+        answer = await self._store.sweep(drained=drained, start_timeout=timeout)
         undecided, more = answer.extra
         self._undecided = undecided > 0
         await self._dispatcher.dispatch(answer.ready)

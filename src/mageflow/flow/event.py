@@ -6,10 +6,11 @@ import traceback
 from dataclasses import dataclass
 from types import TracebackType
 
-from mageflow.flow.payload import Json
+from mageflow.flow.payload import Json, dump
 
 MAX_TRACEBACK = 16_000
 MAX_MESSAGE = 4_000
+MAX_ERROR = 1_000_000
 _LEADING = ("mageflow.run.", "mageflow.backends.", "taskiq.", "concurrent.futures.")
 
 
@@ -50,13 +51,29 @@ def _of_user_code(trace: TracebackType | None) -> TracebackType | None:
     return rest or trace
 
 
-def error_values(error: BaseException, task_name: str, key: str) -> Json:
-    """Return an error as data: type, message, traceback (the last 16,000 characters), task name, key."""
+def _message_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as problem:  # noqa: BLE001 - a user's `__str__` may raise anything; the outcome must be recorded
+        return f"(its text raised {type(problem).__name__})"
+
+
+def _encodable(text: str) -> str:
+    """Return a text that JSON can hold: lone surrogates, as in names of files, are written out."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def error_json(error: BaseException, task_name: str, key: str) -> bytes:
+    """Return an error as JSON: type, message, traceback (the last 16,000 characters), task name, key.
+
+    Whatever the error is, this succeeds: limits of payloads do not apply to it.
+    """
     text = "".join(traceback.format_exception(type(error), error, _of_user_code(error.__traceback__)))
-    return {
+    values: Json = {
         "type": type(error).__name__,
-        "message": str(error)[:MAX_MESSAGE],
-        "traceback": text[-MAX_TRACEBACK:],
+        "message": _encodable(_message_of(error)[:MAX_MESSAGE]),
+        "traceback": _encodable(text[-MAX_TRACEBACK:]),
         "task_name": task_name,
         "key": key,
     }
+    return dump(values, f"the error of {key}", MAX_ERROR)

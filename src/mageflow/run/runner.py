@@ -12,7 +12,7 @@ from mageflow.backends.base import Delivery
 from mageflow.dispatch.dispatcher import Dispatcher
 from mageflow.errors import InvalidMessageError, MageflowError, NonRetryableError, PayloadError, StoreUnavailableError
 from mageflow.flow.command import REFERENCE
-from mageflow.flow.event import AttemptFailed, Failed, Succeeded, error_values
+from mageflow.flow.event import AttemptFailed, Failed, Succeeded, error_json
 from mageflow.flow.ids import key_of
 from mageflow.flow.payload import Json, dump, load
 from mageflow.run.beat import Beat
@@ -221,5 +221,4 @@ class RunnerExecution:
         return value
 
     def _error(self, error: BaseException) -> bytes:
-        values = error_values(error, self._binding.name, self._key)
-        return dump(values, self._key, self._runner.store.config.payload_limit)
+        return error_json(error, self._binding.name, self._key)

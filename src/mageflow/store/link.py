@@ -1,14 +1,18 @@
-"""Connections to Redis: commands of one tick travel as one pipeline, scripts are loaded when they are missing."""
+"""Connections to Redis: commands of one tick travel together, scripts are loaded when they are missing."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections import deque
 from collections.abc import Sequence
-from typing import Any, Protocol, cast
+from typing import Any
 
 import redis
 import redis.asyncio
-from redis.exceptions import NoScriptError, RedisError
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import BusyLoadingError, NoScriptError, RedisError, ResponseError
 
 from mageflow.store.scripts import Script
 
@@ -24,11 +28,6 @@ _SYNC_CLASSES: dict[str, type[Any]] = {
 }
 
 RedisSource = redis.asyncio.Redis | str
-
-
-class _Pipeline(Protocol):
-    def execute_command(self, *command: object) -> object: ...
-    async def execute(self, raise_on_error: bool = True) -> list[Any]: ...  # noqa: FBT001, FBT002 - redis-py's own
 
 
 def _source_pool(source: RedisSource) -> redis.asyncio.ConnectionPool:
@@ -68,26 +67,32 @@ def address_of(source: RedisSource) -> str:
 
 
 class Link:
-    """Sends commands of one tick as one pipeline; replies come in order.
+    """One connection on which commands follow each other without waiting; those of one tick are one write.
 
-    Commands that share a pipeline do not depend on each other.
+    Commands under way do not depend on each other. When the connection breaks, all of them fail with what broke it; the
+    next command connects again. Values come as bytes.
     """
 
-    def __init__(self, client: redis.asyncio.Redis) -> None:
-        self._client = client
-        self._waiting: list[tuple[tuple[object, ...], asyncio.Future[Any]]] = []
-        self._flusher: asyncio.Task[None] | None = None
+    def __init__(self, source: RedisSource) -> None:
+        connection_class, settings = connection_of(source)
+        self._connection = connection_class(socket_timeout=None, protocol=2, retry=Retry(NoBackoff(), 0), **settings)
+        self._waiting: list[tuple[tuple[Any, ...], asyncio.Future[Any]]] = []
+        self._under_way: deque[asyncio.Future[Any]] = deque()
+        self._wake = asyncio.Event()
+        self._sender: asyncio.Task[None] | None = None
+        self._reader: asyncio.Task[None] | None = None
 
-    async def call(self, *command: object) -> Any:
+    async def call(self, *command: Any) -> Any:
         """Send one command and return its reply.
 
         Raises:
             RedisError: what the server answered, or that it could not be reached.
         """
+        if self._sender is None:
+            self._sender = asyncio.create_task(self._send(), name="mageflow-send")
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.append((command, future))
-        if self._flusher is None or self._flusher.done():
-            self._flusher = asyncio.create_task(self._flush(), name="mageflow-link")
+        self._wake.set()
         return await future
 
     async def run(self, script: Script, keys: Sequence[str], *arguments: str | bytes | int) -> Any:
@@ -100,31 +105,60 @@ class Link:
             return await self.call(*command)
 
     async def close(self) -> None:
-        """Wait for what is under way and close the connections."""
-        if self._flusher is not None:
-            await asyncio.gather(self._flusher, return_exceptions=True)
-        await self._client.aclose()
+        """Close the connection; what is under way fails."""
+        tasks = [task for task in (self._sender, self._reader) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._fail(redis.ConnectionError("the client was closed"))
+        await self._connection.disconnect()
 
-    async def _flush(self) -> None:
-        await asyncio.sleep(0)
-        while self._waiting:
+    async def _send(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
             batch, self._waiting = self._waiting, []
-            pipeline = cast("_Pipeline", self._client.pipeline(transaction=False))
-            for command, _ in batch:
-                pipeline.execute_command(*command)
-            replies: list[Any]
             try:
-                replies = await pipeline.execute(raise_on_error=False)
+                if not self._connection.is_connected:
+                    await self._connect()
+                packed = self._connection.pack_commands([command for command, _ in batch])
+                self._under_way.extend(future for _, future in batch)
+                await self._connection.send_packed_command(packed, check_health=False)
             except (RedisError, OSError) as error:
-                replies = [error] * len(batch)
-            except BaseException:
-                for _, future in batch:
-                    future.cancel()
-                raise
-            for (_, future), reply in zip(batch, replies, strict=True):
-                if future.done():
-                    continue
+                self._under_way.extend(future for _, future in batch if future not in self._under_way)
+                await self._lost(error)
+
+    async def _connect(self) -> None:
+        if self._reader is not None:
+            self._reader.cancel()
+            await asyncio.gather(self._reader, return_exceptions=True)
+        await self._connection.connect()
+        self._reader = asyncio.create_task(self._read(), name="mageflow-read")
+
+    async def _read(self) -> None:
+        while True:
+            reply: Any
+            try:
+                reply = await self._connection.read_response(disconnect_on_error=False)
+            except (ResponseError, BusyLoadingError) as error:
+                reply = error
+            except (RedisError, OSError) as error:
+                return await self._lost(error)
+            future = self._under_way.popleft()
+            if not future.done():
                 if isinstance(reply, Exception):
                     future.set_exception(reply)
                 else:
                     future.set_result(reply)
+
+    async def _lost(self, error: Exception) -> None:
+        with contextlib.suppress(RedisError, OSError):
+            await self._connection.disconnect(nowait=True)
+        self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        failed = [*self._under_way]
+        self._under_way.clear()
+        for future in failed:
+            if not future.done():
+                future.set_exception(error)

@@ -14,7 +14,7 @@ LEASE = 6.0
 """Seconds without a sign of life after which a run is given to another worker."""
 
 _LUA = files("mageflow.store") / "lua"
-_SEPARATOR = "\x1f"
+SEPARATOR = "\x1f"
 Argument = str | bytes | int
 
 
@@ -66,12 +66,12 @@ def _fields(signature: NewSignature, height: int) -> str:
     if signature.task_name is not None:
         pairs.append(("tn", short_name(signature.task_name)))
     pairs.extend(signature.settings.items())
-    return _SEPARATOR.join(f"{name}{_SEPARATOR}{value}" for name, value in pairs)
+    return SEPARATOR.join(f"{name}{SEPARATOR}{value}" for name, value in pairs)
 
 
 def short_name(task_name: str) -> str:
     """Return a name of at most 60 bytes that stands for the task in records: longer fields would unpack the hash."""
-    if len(task_name.encode()) <= 60 and _SEPARATOR not in task_name:
+    if len(task_name.encode()) <= 60 and SEPARATOR not in task_name:
         return task_name
     return hashlib.sha1(task_name.encode(), usedforsecurity=False).hexdigest()
 

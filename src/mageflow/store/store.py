@@ -28,7 +28,7 @@ from mageflow.flow.task import TaskDefinition
 from mageflow.store import scripts
 from mageflow.store.codec import Answer, Record, decode_answer, decode_record, text
 from mageflow.store.keys import Keys
-from mageflow.store.link import Link, RedisSource, address_of, open_pool
+from mageflow.store.link import Link, RedisSource, address_of
 
 logger = logging.getLogger("mageflow.store")
 
@@ -59,8 +59,7 @@ class Store:
         self.config = config
         self.keys = Keys(config.namespace)
         self.address = address_of(source)
-        self._client = open_pool(source)
-        self._link = Link(self._client)
+        self._link = Link(source)
         self._settings = scripts.settings_argument(config)
 
     async def connect(self) -> None:
@@ -70,10 +69,10 @@ class Store:
             StoreUnavailableError: it cannot be reached, or is older than Redis 6.2.
         """
         try:
-            info: Mapping[str, Any] = await self._client.info("server")  # pyright: ignore[reportUnknownMemberType] - untyped **kwargs
+            info = await self._info("server")
         except (RedisError, OSError) as error:
             raise errors.StoreUnavailableError(self.address, f"cannot be reached: {error}") from error
-        version = str(info.get("redis_version", "0"))
+        version = info.get("redis_version", "0.0")
         if tuple(int(part) for part in version.split(".")[:2]) < (6, 2):
             raise errors.StoreUnavailableError(self.address, f"version {version} is too old, 6.2 is needed")
 
@@ -83,11 +82,14 @@ class Store:
         Raises:
             StoreUnavailableError: its policy is not `noeviction`.
         """
-        info: Mapping[str, Any] = await self._client.info("memory")  # pyright: ignore[reportUnknownMemberType] - untyped **kwargs
-        policy = str(info.get("maxmemory_policy", "noeviction"))
+        policy = (await self._info("memory")).get("maxmemory_policy", "noeviction")
         if policy != "noeviction" and not self.config.allow_eviction:
             reason = f"maxmemory-policy is {policy}; flows need noeviction (or MageflowConfig(allow_eviction=True))"
             raise errors.StoreUnavailableError(self.address, reason)
+
+    async def _info(self, section: str) -> dict[str, str]:
+        lines = text(await self._link.call("INFO", section)).splitlines()
+        return dict(line.split(":", 1) for line in lines if ":" in line)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -108,7 +110,7 @@ class Store:
         rest = [change for change in changes if not _is_part(change)]
         try:
             for start in range(0, len(parts), CHUNK):
-                answer = await self._commit(parts[start : start + CHUNK], heights, ("draft", draft))
+                answer = await self._commit(parts[start : start + CHUNK], heights, ("draft", draft, int(start > 0)))
                 for container, height in answer.extra:
                     heights[text(container)] = max(height, heights.get(text(container), 1))
             roots = [part.id for part in parts if isinstance(part, NewSignature) and part.container is None]
@@ -164,9 +166,15 @@ class Store:
         flat = [value for row in rows for value in row]
         await self._send(scripts.OFFERED, int(start_timeout * 1000), *flat)
 
-    async def sweep(self, *, queue_empty: bool, start_timeout: float) -> Answer:
-        """Claim overdue rows, end lapsed leases, mark what expired. One round trip."""
-        return await self._run(scripts.SWEEP, int(queue_empty), int(start_timeout * 1000))
+    async def sweep(self, *, drained: Iterable[str], start_timeout: float) -> Answer:
+        """Claim overdue rows, end lapsed leases, mark what expired. One round trip.
+
+        Args:
+            drained: tasks of which nothing that was submitted waits to be taken by a worker.
+            start_timeout: seconds after which an offered row is looked into.
+        """
+        names = scripts.SEPARATOR.join(scripts.short_name(name) for name in drained)
+        return await self._run(scripts.SWEEP, names, int(start_timeout * 1000))
 
     async def continue_(self, row: str) -> Answer:
         """Work off a part of a continue row. One round trip."""
@@ -184,9 +192,17 @@ class Store:
         namespace = self.config.namespace
         return [decode_record(i, reply, key_of(namespace, i)) for i, reply in zip(ids, found, strict=True)]
 
-    async def command(self, *command: object) -> Any:
-        """Send one reading command."""
+    async def command(self, *command: Any) -> Any:
+        """Send one command that may be repeated."""
         return await self._retried(lambda: self._link.call(*command), patient=False)
+
+    async def send(self, *command: Any) -> Any:
+        """Send one command once, on the pipeline of the flows.
+
+        Raises:
+            RedisError: what the server answered, or that it could not be reached.
+        """
+        return await self._link.call(*command)
 
     async def register(self, definitions: Iterable[TaskDefinition]) -> None:
         """Make task names known in the namespace. One round trip."""

@@ -74,6 +74,8 @@ class Follower:
             self._workers.check()
             await asyncio.sleep(_POLL_SECONDS)
         await handle.result(_STALL_SECONDS)
+        if self._crash_to_come:
+            self._screen.say("No worker was killed: the flow ended before it was seen half-way. Take more files.")
 
     async def wait_for_report(self) -> tuple[Report, Sequence[Failure]]:
         """Return the report and the notes on failures, once the callbacks of the flow have written all of them.

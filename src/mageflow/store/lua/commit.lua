@@ -1,7 +1,7 @@
 --[[ Write a block of changes in one step: new signatures, members, messages, starts, closes, changed arguments.
 
 ARGV[3..] is a sequence of verbs, each with a fixed number of values (`*` stands for a count and so many values):
-  draft id                                        what follows are parts: nothing leads to them before they are published
+  draft id begun                                  what follows are parts: nothing leads to them before they are published
   node id kind container x fields body message success failure     a new signature; fields: name\31value\31...
   claim id container x message                    an existing signature becomes a member (of a swarm: an add follows)
   members container waiting *ids                  appends to the members of a container still to be written; waiting: a swarm's
@@ -29,7 +29,7 @@ local function take_list()
 end
 
 local SHAPES = {
-  draft = { 'id' }, publish = { 'id', '*' }, run = { 'id' }, close = { 'id' }, message = { 'id', 'text' },
+  draft = { 'id', 'begun' }, publish = { 'id', '*' }, run = { 'id' }, close = { 'id' }, message = { 'id', 'text' },
   patch = { 'id', 'text' }, claim = { 'id', 'container', 'x', 'message' }, members = { 'id', 'waiting', '*' },
   add = { 'id', 'close_on_max', 'run', '*' },
   node = { 'id', 'kind', 'container', 'x', 'fields', 'body', 'message', 'success', 'failure' },
@@ -43,7 +43,6 @@ while at <= #ARGV do
   changes[#changes + 1] = change
 end
 
-local repeated = true
 local new, heights, swarms, claimed, started = {}, {}, {}, {}, {}
 local draft, publishing
 
@@ -65,8 +64,19 @@ end
 
 local check = {}
 
-function check.draft(change) draft = change.id end
-function check.publish(change) publishing = change.id end
+local function taken_back(id)
+  if not call('ZSCORE', P .. 'drafts', id) then return refuse('broken', id, 'its draft took too long, it was taken back') end
+end
+
+function check.draft(change)
+  draft = change.id
+  if change.begun == '1' then return taken_back(draft) end
+end
+
+function check.publish(change)
+  publishing = change.id
+  return taken_back(publishing)
+end
 
 -- From its check on a new signature has a record, so that later verbs of the block find it.
 function check.node(change)
@@ -147,6 +157,7 @@ function check.run(change)
   if above and (foreign or not container) then
     return refuse('illegal', change.id, 'it is being added to a container')
   end
+  if container and container.k ~= 's' then return refuse('illegal', change.id, 'its container starts it') end
   local opens = record.k == 's' and record.own == '0' and not ENDED[record.st]
   local status = ended(record, change.id)
   if status == 'c' then return refuse('illegal', change.id, 'it is canceled') end
@@ -177,10 +188,11 @@ end
 if call('EXISTS', P .. 'op:' .. op) == 1 then return answer('ok') end
 if changes[1].verb == 'draft' and call('LINDEX', P .. 'dr:' .. changes[1].id, -1) == '~' .. op then return answer('ok') end
 for _, change in ipairs(changes) do
-  if change.verb == 'node' and not rec(change.id) then repeated = false end
-  if change.verb ~= 'node' then repeated = false end
+  if change.verb == 'node' then
+    if rec(change.id) then return answer('ok') end
+    break
+  end
 end
-if repeated then return answer('ok') end
 for _, change in ipairs(changes) do
   local refused = check[change.verb] and check[change.verb](change)
   if refused then return refused end
@@ -267,6 +279,7 @@ local function open(id)
   put(id, { rd = 1, own = 0 })
   if r.c then
     call('RPUSH', P .. 'q:' .. r.c, id)
+    call('RPUSH', P .. 'o:' .. r.c, id)
     open(r.c)
     push(refill, r.c)
   else
@@ -276,7 +289,7 @@ end
 
 local function start(id)
   local r = rec(id)
-  if r.own == '0' and r.rd then return run_opened(id) end
+  if r.own == '0' and r.rd then return run_own(id) end
   put(id, { rd = 1 })
   if not r.c then return push(ready, id) end
   call('RPUSH', P .. 'q:' .. r.c, id)
@@ -288,11 +301,7 @@ local function close(id)
   if rec(id).cl == '1' or ENDED[rec(id).st] then return end
   put(id, { cl = 1 })
   call('ZREM', P .. 'out', '!a:' .. id)
-  local waiting = call('LLEN', P .. 'w:' .. id)
-  if rec(id).own == '1' and rec(id).st == 'a' and waiting > 0 then
-    call('RPUSH', P .. 'q:' .. id, '*' .. int(waiting))
-  end
-  push(refill, id)
+  if rec(id).own == '1' and rec(id).st == 'a' then run_waiting(id) else push(refill, id) end
 end
 
 function write.add(change)
@@ -326,6 +335,9 @@ for _, change in ipairs(changes) do
   remember = remember or (change.verb ~= 'node' and change.verb ~= 'members' and change.verb ~= 'draft')
 end
 if draft then
+  for id in pairs(heights) do
+    if not rec(id) then call('LPUSH', P .. 'dr:' .. draft, '+' .. id) end
+  end
   call('RPUSH', P .. 'dr:' .. draft, '~' .. op)
 elseif remember then
   call('SET', P .. 'op:' .. op, '', 'EX', 600)

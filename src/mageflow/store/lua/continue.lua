@@ -2,6 +2,7 @@
 
   a  an open swarm in which nothing happens   c  cancel the members of an ended container   g  take back a draft
   k  copy a callback                          r  fill the slots of a swarm                 x  expire a finished flow
+  o  the own run of swarms that their members opened
 
 ARGV[3] the row
 Returns {'ok', rows, nodes, continues}: the row is among the continues while something is left.
@@ -12,16 +13,17 @@ local steps = {}
 
 function steps.c() walk(id) end
 function steps.k() copy(id) end
+function steps.o() run_opened(id) end
 
 function steps.r()
   call('ZREM', P .. 'out', ARGV[3])
-  if rec(id) then refill(id) end
+  refill(id)
 end
 
 function steps.a()
   local r = rec(id)
   call('ZREM', P .. 'out', ARGV[3])
-  if not r or r.st ~= 'a' or r.cl == '1' or dead(id) then return end
+  if r.st ~= 'a' or r.cl == '1' or dead(id) then return end
   if call('SCARD', P .. 'l:' .. id) > 0 or call('EXISTS', P .. 'q:' .. id) == 1 then return end
   local due = num(r, 'ac') + settings[3]
   if due > now then return call('ZADD', P .. 'out', int(due), ARGV[3]) end
@@ -35,7 +37,7 @@ local function expire(node, offset, ttl, list)
   local r = rec(node)
   budget = budget - 1
   if not r then return end
-  local members = r.k ~= 't' and call('LRANGE', P .. 'm:' .. node, offset, offset + 49) or {}
+  local members = r.k ~= 't' and call('LRANGE', P .. 'm:' .. node, offset, offset + PAGE - 1) or {}
   if #members > 0 then
     call('LPUSH', list, node .. ' ' .. int(offset + #members), unpack(members))
     return
@@ -43,7 +45,7 @@ local function expire(node, offset, ttl, list)
   local fired = call('LRANGE', P .. 'c:' .. node, 0, -1)
   if #fired > 0 then call('RPUSH', list, unpack(fired)) end
   each_callback(node, forget)
-  for _, key in ipairs(r.k == 't' and { 's:', 'b:', 'c:' } or { 's:', 'b:', 'c:', 'm:', 'w:', 'q:', 'l:' }) do
+  for _, key in ipairs(r.k == 't' and { 's:', 'b:', 'c:' } or { 's:', 'b:', 'c:', 'm:', 'w:', 'q:', 'o:', 'l:' }) do
     call('PEXPIRE', P .. key .. node, ttl)
   end
 end
@@ -63,36 +65,47 @@ function steps.x()
   continue(ARGV[3])
 end
 
--- Take back what a client wrote that died before it was complete.
+local function take_back_claim(id)
+  local r, to, texts = rec(id), P .. 'b:' .. id, nil
+  if not r then return end
+  local from = P .. 'b:' .. r.c
+  texts = call('HMGET', from, id, id .. ':s', id .. ':f')
+  call('HSET', to, id, texts[1] or '{}')
+  if texts[2] then call('HSET', to, id .. ':s', texts[2]) end
+  if texts[3] then call('HSET', to, id .. ':f', texts[3]) end
+  call('HDEL', from, id, id .. ':m', id .. ':s', id .. ':f')
+  call('HDEL', P .. 's:' .. id, 'c', 'x', 'dr')
+  if num(r, 'rf') == 0 then call('ZADD', P .. 'ix:p', int(now + settings[KIND[r.k]]), id) end
+end
+
+local function take_back_node(id)
+  local r = rec(id)
+  if not r then return end
+  each_callback(id, forget)
+  call('HDEL', P .. 'b:' .. home(id), id, id .. ':m', id .. ':s', id .. ':f')
+  call('UNLINK', P .. 's:' .. id)
+  call('ZREM', P .. 'ix:p', id)
+end
+
+-- Take back what a client wrote that died before it was complete: the last first, what new containers had at the end.
 function steps.g()
-  local list = P .. 'dr:' .. id
+  call('ZREM', P .. 'drafts', id)
   while budget > 0 do
-    local entry = call('LPOP', list)
+    local entry = call('RPOP', P .. 'dr:' .. id)
     budget = budget - 1
-    if not entry then
-      call('ZREM', P .. 'drafts', id)
-      call('ZREM', P .. 'out', ARGV[3])
-      call('UNLINK', P .. 'm:' .. id, P .. 'w:' .. id, P .. 'b:' .. id)
-      return
-    end
-    local node = string.gsub(entry, '^<', '')
-    local r = rec(node)
-    if r and node ~= entry then
-      local payload = call('HMGET', P .. 'b:' .. r.c, node, node .. ':s', node .. ':f')
-      call('HSET', P .. 'b:' .. node, node, payload[1] or '{}')
-      if payload[2] then call('HSET', P .. 'b:' .. node, node .. ':s', payload[2]) end
-      if payload[3] then call('HSET', P .. 'b:' .. node, node .. ':f', payload[3]) end
-      call('HDEL', P .. 'b:' .. r.c, node, node .. ':m', node .. ':s', node .. ':f')
-      call('HDEL', P .. 's:' .. node, 'c', 'x', 'dr')
-      call('ZADD', P .. 'ix:p', int(now + settings[KIND[r.k]]), node)
-    elseif r then
-      each_callback(node, forget)
-      call('UNLINK', P .. 's:' .. node, P .. 'b:' .. node, P .. 'm:' .. node, P .. 'w:' .. node)
+    if not entry then return call('ZREM', P .. 'out', ARGV[3]) end
+    local mark, node = string.match(entry, '^([<+~]?)(.*)$')
+    if mark == '<' then
+      take_back_claim(node)
+    elseif mark == '+' then
+      call('UNLINK', P .. 'm:' .. node, P .. 'w:' .. node, P .. 'b:' .. node)
+    elseif mark == '' then
+      take_back_node(node)
     end
   end
   continue(ARGV[3])
 end
 
-steps[kind]()
+if rec(id) or kind == 'x' or kind == 'g' then steps[kind]() else call('ZREM', P .. 'out', ARGV[3]) end
 drain()
 return answer('ok')

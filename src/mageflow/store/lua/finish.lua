@@ -11,7 +11,8 @@ if r.op == op then return answer('recorded') end
 if r.n ~= run then return answer('superseded') end
 local counted = release(id)
 local status = 'ended'
-if not ENDED[r.st] then
+local _, stop = dead(id)
+if not ENDED[r.st] and not stop then
   status = 'recorded'
   call('ZREM', P .. 'out', id)
   call('HSET', P .. 'b:' .. home(id), id .. (outcome == 'd' and ':r' or ':e'), ARGV[6])

@@ -4,10 +4,11 @@ A script pushes jobs, `drain` works them off in order. Whatever can be large sto
 continue row, so no script does more than about 100 units of work.
 ]]
 local budget = 100
+local PAGE = 20
 local jobs, first = {}, 1
 local rows, nodes, continues, seen = {}, {}, {}, {}
 local copies = 0
-local end_node, ready, refill, walk, copy
+local end_node, ready, refill, walk, copy, settle, run_opened
 
 local function push(job, ...) jobs[#jobs + 1] = { job, ... } end
 
@@ -133,7 +134,8 @@ copy = function(root)
     end
     local source, target, offset = string.match(entry, '^(%S+) (%S+) (%d+)$')
     offset = tonumber(offset)
-    local members = call('LRANGE', P .. 'm:' .. source, offset, offset + 19)
+    local last = math.min(offset + PAGE, num(rec(target), 'nm')) - 1
+    local members = offset <= last and call('LRANGE', P .. 'm:' .. source, offset, last) or {}
     local made = {}
     for i, member in ipairs(members) do
       local id = new_id()
@@ -183,88 +185,15 @@ local function index(id, from, to)
 end
 
 -- A container that ends because one above it ended: once its walk is done and nothing below it is active.
-local function settle(id)
+settle = function(id)
   local r = rec(id)
   if r.st == 'a' and r.wc == 'x' and num(r, 'na') <= 0 then push(end_node, id, 'c', r.wr) end
 end
 
 local function all_ended(r) return num(r, 'nd') + num(r, 'nf') + num(r, 'nc') >= num(r, 'nm') end
 
--- Fail a swarm: `source` is where its error is to be found.
-local function fail_swarm(id, source)
-  local r = rec(id)
-  local stop = r.os == 'interrupt'
-  put(id, { es = source, wr = 'swarm_failed', wi = stop and 1 or 0,
-    nc = num(r, 'nm') - num(r, 'nd') - num(r, 'nf') - (stop and 0 or num(r, 'na')) })
-  call('UNLINK', P .. 'q:' .. id, P .. 'w:' .. id)
-  push(end_node, id, 'f')
-  push(walk, id)
-end
-
-local function chain_goes_on(id, member, st)
-  local r = rec(id)
-  if st == 'd' then
-    local next_id = call('LINDEX', P .. 'm:' .. id, num(rec(member), 'x') + 1)
-    local leaf = rec(member).rs or member
-    if next_id then
-      rec(next_id)
-      put(next_id, { ['in'] = leaf, rd = 1 })
-      push(ready, next_id)
-    else
-      put(id, { rs = leaf })
-      push(end_node, id, 'd')
-    end
-  else
-    put(id, { es = rec(member).es or member, wr = 'skipped', wi = 0,
-      wc = num(rec(member), 'x') + 1 })
-    push(end_node, id, 'f')
-    push(walk, id)
-  end
-end
-
-local function swarm_goes_on(id, member, st)
-  local failures = add(id, 'n' .. st, 1)
-  local r = rec(id)
-  if st ~= 'd' then
-    failures = num(r, 'nf') + num(r, 'nc')
-    if r.sf and failures >= tonumber(r.sf) then return fail_swarm(id, rec(member).es or member) end
-  end
-  push(refill, id)
-end
-
--- What the end of a member means for its container.
-local function child_ended(id, member, st, was)
-  local r = rec(id)
-  if not r then return end
-  if was == 'a' then add(id, 'na', -1) end
-  if r.k == 's' then call('SREM', P .. 'l:' .. id, member) end
-  if r.st ~= 'a' then return end
-  local gone, above = dead(id)
-  if gone then
-    if not r.wc then put(id, { wr = rec(above).wr or 'canceled', wi = rec(above).wi or 0, wc = 0 }) push(walk, id) end
-    return settle(id)
-  end
-  if r.k == 'c' then chain_goes_on(id, member, st) else swarm_goes_on(id, member, st) end
-end
-
--- Record the end of a signature; callbacks fire unless it is canceled.
-end_node = function(id, st, reason)
-  local r = rec(id)
-  if ENDED[r.st] then return end
-  local was = r.st
-  put(id, { st = st, t2 = now, re = reason })
-  if st ~= 'c' then fire(id, st == 'd' and 's' or 'f') end
-  if r.k == 's' then
-    call('ZREM', P .. 'out', '!a:' .. id, '!r:' .. id)
-    call('UNLINK', P .. 'q:' .. id, P .. 'w:' .. id)
-  end
-  if r.c then return child_ended(r.c, id, st, was) end
-  index(id, was, st)
-  call('PUBLISH', P .. 'ended', id)
-  live(id, -1)
-end
-
--- A run that is stopped keeps its slot in every living swarm above it until its last report.
+-- A run that is stopped keeps its slot in every living swarm above it until its last report; so does the walk that stops
+-- runs, until it is through.
 local function keep_slots(id, run)
   local record = rec(id)
   while record and record.c do
@@ -284,6 +213,86 @@ local function free_slots(id, run)
   end
 end
 
+-- Begin to cancel the members of a container from `from` on. Those that have not started count as canceled from now on,
+-- the others when the walk comes to them or they end.
+local function begin_walk(id, reason, stop, from)
+  local r = rec(id)
+  local fields = { wr = reason, wi = stop and 1 or 0, wc = from or 0 }
+  if r.k == 's' and not r.wc then fields.nc = num(r, 'nm') - num(r, 'nd') - num(r, 'nf') - num(r, 'na') end
+  put(id, fields)
+  if stop then keep_slots(id, 'w') end
+  push(walk, id)
+end
+
+-- Fail a swarm: `source` is where its error is to be found.
+local function fail_swarm(id, source)
+  put(id, { es = source })
+  push(end_node, id, 'f')
+  begin_walk(id, 'swarm_failed', rec(id).os == 'interrupt')
+end
+
+local function chain_goes_on(id, member, st)
+  local r = rec(id)
+  if st == 'd' then
+    local next_id = call('LINDEX', P .. 'm:' .. id, num(rec(member), 'x') + 1)
+    local leaf = rec(member).rs or member
+    if next_id then
+      rec(next_id)
+      put(next_id, { ['in'] = leaf, rd = 1 })
+      push(ready, next_id)
+    else
+      put(id, { rs = leaf })
+      push(end_node, id, 'd')
+    end
+  else
+    put(id, { es = rec(member).es or member })
+    push(end_node, id, 'f')
+    begin_walk(id, 'skipped', false, num(rec(member), 'x') + 1)
+  end
+end
+
+local function swarm_goes_on(id, member, st)
+  local failures = add(id, 'n' .. st, 1)
+  local r = rec(id)
+  if st ~= 'd' then
+    failures = num(r, 'nf') + num(r, 'nc')
+    if r.sf and failures >= tonumber(r.sf) then return fail_swarm(id, rec(member).es or member) end
+  end
+  push(refill, id)
+end
+
+-- What the end of a member means for its container.
+local function child_ended(id, member, st, was)
+  local r = rec(id)
+  if not r then return end
+  local above, stop = dead(id)
+  if above and r.st == 'a' and not r.wc then begin_walk(id, rec(above).wr, stop) end
+  if was == 'a' then add(id, 'na', -1) end
+  if r.k == 's' then call('SREM', P .. 'l:' .. id, member) end
+  if r.wc then
+    if st == 'c' and r.k == 's' then add(id, 'nc', 1) end
+    return settle(id)
+  end
+  if r.k == 'c' then chain_goes_on(id, member, st) else swarm_goes_on(id, member, st) end
+end
+
+-- Record the end of a signature; callbacks fire unless it is canceled.
+end_node = function(id, st, reason)
+  local r = rec(id)
+  if ENDED[r.st] then return end
+  local was = r.st
+  put(id, { st = st, t2 = now, re = reason })
+  if st ~= 'c' then fire(id, st == 'd' and 's' or 'f') end
+  if r.k == 's' then
+    call('ZREM', P .. 'out', '!a:' .. id, '!r:' .. id)
+    call('UNLINK', P .. 'q:' .. id, P .. 'w:' .. id, P .. 'o:' .. id, P .. 'l:' .. id)
+  end
+  if r.c then return child_ended(r.c, id, st, was) end
+  index(id, 'a', st)
+  call('PUBLISH', P .. 'ended', id)
+  live(id, -1)
+end
+
 -- The run of a signature is over: its last report came, or its lease lapsed. Returns whether it was still counted.
 local function release(id)
   if call('ZREM', P .. 'runs', id) == 0 then return false end
@@ -291,55 +300,77 @@ local function release(id)
   return true
 end
 
+-- What does not run any more below an ended container is canceled. Returns whether it was so.
+local function drop(id)
+  local above = dead(id)
+  if not above then return false end
+  call('ZREM', P .. 'out', id)
+  end_node(id, 'c', rec(above).wr)
+  return true
+end
+
 local function cancel_member(id, reason, stop)
   local r = rec(id)
   budget = budget - 1
-  if ENDED[r.st] then return end
   if r.st == 'p' then
     if r.rd then call('ZREM', P .. 'out', id) end
     put(id, { st = 'c', t2 = now, re = reason })
   elseif r.k ~= 't' then
-    if not r.wc then
-      put(id, { wr = reason, wi = stop and 1 or 0, wc = 0 })
-      push(walk, id)
-    end
-  else
+    -- Below a container that failed earlier there may be runs that were to finish, and now are to stop.
+    if (r.st == 'a' and not r.wc) or (r.wc and stop and r.wi ~= '1') then begin_walk(id, reason, stop) end
+  elseif r.st == 'a' then
     local runs = call('ZSCORE', P .. 'runs', id)
     if runs and not stop then return end
     if runs then keep_slots(id, r.n) end
     call('ZREM', P .. 'out', id)
     put(id, { st = 'c', t2 = now, re = reason })
     add(r.c, 'na', -1)
+    if rec(r.c).k == 's' then add(r.c, 'nc', 1) end
   end
 end
 
 -- Cancel the members of a container that has not started, stop those that run where it says so.
 walk = function(id)
   local r = rec(id)
-  local from = r.wc == 'x' and 0 or num(r, 'wc')
   while budget > 0 and r.wc ~= 'x' do
-    local members = call('LRANGE', P .. 'm:' .. id, from, from + 19)
+    local from = num(r, 'wc')
+    local members = call('LRANGE', P .. 'm:' .. id, from, from + PAGE - 1)
     for _, member in ipairs(members) do cancel_member(member, r.wr, r.wi == '1') end
-    from = from + #members
-    if #members < 20 then
-      put(id, { wc = 'x' })
-      call('ZREM', P .. 'out', '!c:' .. id)
-      return settle(id)
-    end
-    put(id, { wc = from })
+    put(id, { wc = #members < PAGE and 'x' or from + #members })
   end
-  if r.wc ~= 'x' then continue('!c:' .. id) end
+  if r.wc ~= 'x' then return continue('!c:' .. id) end
+  call('ZREM', P .. 'out', '!c:' .. id)
+  if r.wi == '1' then free_slots(id, 'w') end
+  settle(id)
 end
 
--- The own run of a swarm that one of its members opened: what waited for it becomes ready.
-local function run_opened(id)
+-- What waited for the own run of a swarm, or for its close, becomes ready. Swarms among it that one of their members
+-- opened have their own run by that.
+local function run_waiting(id)
   local waiting = call('LLEN', P .. 'w:' .. id)
-  put(id, { own = 1 })
-  if rec(id).st == 'a' and waiting > 0 then call('RPUSH', P .. 'q:' .. id, '*' .. int(waiting)) end
+  if waiting > 0 then call('RPUSH', P .. 'q:' .. id, '*' .. int(waiting)) end
   push(refill, id)
+  push(run_opened, id)
 end
 
--- The next ready member of a swarm, or nothing.
+local function run_own(id)
+  local r = rec(id)
+  if r.own ~= '0' or ENDED[r.st] then return end
+  put(id, { own = 1 })
+  if r.st == 'a' then run_waiting(id) end
+end
+
+run_opened = function(id)
+  while budget > 0 do
+    local member = call('LPOP', P .. 'o:' .. id)
+    if not member then return call('ZREM', P .. 'out', '!o:' .. id) end
+    budget = budget - 1
+    run_own(member)
+  end
+  continue('!o:' .. id)
+end
+
+-- The next member in the queue of a swarm, or nothing. One that was started by itself may be in there twice.
 local function next_ready(id)
   while budget > 0 do
     local entry = call('LPOP', P .. 'q:' .. id)
@@ -349,11 +380,9 @@ local function next_ready(id)
     local left = tonumber(string.sub(entry, 2)) - 1
     local member = call('LPOP', P .. 'w:' .. id)
     if member and left > 0 then call('LPUSH', P .. 'q:' .. id, '*' .. int(left)) end
-    if member and not rec(member).rd then
-      put(member, { rd = 1 })
+    if member then
+      if not rec(member).rd then put(member, { rd = 1 }) end
       return member
-    elseif member and rec(member).own == '0' then
-      run_opened(member)
     end
   end
 end
@@ -367,8 +396,7 @@ refill = function(id)
   while held < bound do
     local member = next_ready(id)
     if not member then break end
-    if rec(member).st == 'p' then
-      call('SADD', P .. 'l:' .. id, member)
+    if rec(member).st == 'p' and call('SADD', P .. 'l:' .. id, member) == 1 then
       held = held + 1
       push(ready, member)
     end
@@ -393,9 +421,7 @@ local function activate(id, own)
     put(member, { rd = 1 })
     push(ready, member)
   else
-    local waiting = call('LLEN', P .. 'w:' .. id)
-    if own == 1 and waiting > 0 then call('RPUSH', P .. 'q:' .. id, '*' .. int(waiting)) end
-    push(refill, id)
+    if own == 1 then run_waiting(id) else push(refill, id) end
   end
 end
 

@@ -11,12 +11,14 @@ Keys behind the prefix
   runs       zset    signature id of an accepted run -> last sign of life of its worker in ms
   ix:<st>    zset    roots by status: p -> expiry of the never started, a -> start, d f c -> expiry of the finished
   workers    zset    worker -> last beat;   tasks  hash  name -> definition;   lo  hash  name -> offer of the newest start
-  drafts     zset    draft id -> time of its expiry;   dr:<draft>  list  what it wrote (`<id>` claimed, `~op` a block);   op:<op>  string  repeats
+  drafts     zset    draft id -> time of its expiry;   op:<op>  string  repeats
+  dr:<draft> list    what it wrote: `id` new, `<id` claimed, `~op` a block, at the head `+id` containers still to be written
   s:<id>     hash    record, short fields only;   b:<id>  hash  payloads of a root or of the members of a container
   m:<id>     list    members in order;   c:<id>  list  callbacks that this signature fired
   w:<id>     list    members of a swarm that no run or close has made ready yet
   q:<id>     list    ready members of a swarm; `*n` stands for the next n of w:<id>
-  l:<id>     set     slots of a swarm: member ids, `<id>~<run>` for a run that outlived its member
+  o:<id>     list    member swarms that one of their members opened, before the own run of both
+  l:<id>     set     slots of a swarm: member ids, `<id>~<run>` for a run that outlived its member, `<id>~w` for a walk
   k:<id>     list    copies still to be made for a fired callback;   x:<id>  list  records still to be expired
 
 Fields of a record
@@ -86,20 +88,24 @@ local function top(id)
   end
 end
 
--- Whether a container above has ended: what has not ended below it counts as canceled. The failure of a container does
--- not reach the callbacks that were fired below it. Also returns the container.
+-- The nearest container above that has ended, and whether one of them stops what runs: what has not ended below counts as
+-- canceled. The failure of a container does not reach the callbacks that were fired below it.
 local function dead(id)
-  local record = rec(id)
+  local record, nearest, stop = rec(id), nil, false
   while record and record.c do
     local container = rec(record.c)
-    if not container then return false end
-    if ENDED[container.st] then return true, record.c end
+    if container and ENDED[container.st] then
+      nearest = nearest or record.c
+      stop = stop or container.wi == '1'
+    end
     record = container
   end
-  return false
+  return nearest, stop
 end
 
+-- The effective status if it is an ended one.
 local function ended(record, id)
   if ENDED[record.st] then return record.st end
-  if dead(id) and (record.st == 'p' or record.k ~= 't' or not call('ZSCORE', P .. 'runs', id)) then return 'c' end
+  local above, stop = dead(id)
+  if above and (stop or record.st == 'p' or record.k ~= 't' or not call('ZSCORE', P .. 'runs', id)) then return 'c' end
 end

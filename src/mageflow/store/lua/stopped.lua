@@ -1,13 +1,14 @@
---[[ A run that was told to stop is over; whatever it would have reported is discarded.
+--[[ A run that was told to stop is over; whatever it would have reported is discarded. What has not ended is ready again.
 
 ARGV[3] id   [4] run
-Returns {'recorded'} or gone, superseded.
+Returns {'recorded', rows, nodes, continues} or gone, superseded.
 ]]
 local id = ARGV[3]
 local r = rec(id)
 if not r then return answer('gone') end
 if r.n ~= ARGV[4] then return answer('superseded') end
 local counted = release(id)
+if counted and not ENDED[r.st] and not drop(id) then row(id) end
 drain()
 if counted then live(id, -1) end
 return answer('recorded')

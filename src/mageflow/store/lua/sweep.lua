@@ -1,17 +1,18 @@
 --[[ Find what nobody cares for any more: overdue rows, lapsed runs, expired flows and drafts. Claims are atomic.
 
-ARGV[3] 1 if the queue of the task manager is empty   [4] ms within which an offered row should start
+ARGV[3] short names of tasks of which nothing waits at the task manager, \31 between them, `*`: all   [4] ms within which an offered row should start
 Returns {'ok', rows, nodes, continues, {undecided, more}}: rows to be offered now, continue rows to be worked off, the number
 of offered rows that would be offered again if the queue were known to be empty, and whether more is due.
 ]]
-local undecided = 0
+local undecided, drained = 0, {}
+for name in string.gmatch(ARGV[3], '[^\31]+') do drained[name] = true end
 local MINUTE = 60000
 
 -- A row that was offered and has not started: at once if its message must be lost, else after 1, 2, 4 .. 60 minutes.
 local function offer_again(id, r)
   local offers, offered_at = num(r, 'of'), num(r, 'oa')
   local newest = r.tn and call('HGET', P .. 'lo', r.tn)
-  local lost = ARGV[3] == '1' or (newest and tonumber(newest) > offered_at)
+  local lost = drained['*'] or drained[r.tn or '*'] or (newest and tonumber(newest) > offered_at)
   local wait = math.min(60, 2 ^ math.min(6, math.max(0, offers - 3))) * MINUTE
   if (lost and offers <= 2) or now - offered_at >= wait then
     call('ZADD', P .. 'out', int(now + OFFER_AFTER), id)
@@ -30,7 +31,7 @@ for _, id in ipairs(due) do
     continue(id)
   else
     local r = rec(id)
-    if not r or ENDED[r.st] then
+    if not r or ended(r, id) then
       call('ZREM', P .. 'out', id)
     elseif num(r, 'of') == 0 then
       call('ZADD', P .. 'out', int(now + OFFER_AFTER), id)
@@ -44,12 +45,9 @@ end
 local function lapse(id)
   local r = rec(id)
   local counted = release(id)
-  if r and not ENDED[r.st] then
-    local gone, above = dead(id)
+  if not ENDED[r.st] and not drop(id) then
     local lapses = add(id, 'cr', 1)
-    if gone then
-      push(end_node, id, 'c', rec(above).wr)
-    elseif lapses > settings[7] then
+    if lapses > settings[7] then
       call('HSET', P .. 'b:' .. home(id), id .. ':e', '{"type":"WorkerLostError","message":"its worker was lost '
         .. int(lapses) .. ' times (crash_limit)"}')
       push(end_node, id, 'f')
@@ -79,7 +77,7 @@ end
 for _, st in ipairs({ 'd', 'f', 'c' }) do call('ZREMRANGEBYSCORE', P .. 'ix:' .. st, '-inf', int(now)) end
 call('ZREMRANGEBYSCORE', P .. 'workers', '-inf', int(now - 60000))
 for _, draft in ipairs(call('ZRANGEBYSCORE', P .. 'drafts', '-inf', int(now), 'LIMIT', 0, 10)) do
+  call('ZREM', P .. 'drafts', draft)
   continue('!g:' .. draft)
-  call('ZADD', P .. 'drafts', int(now + MINUTE), draft)
 end
 return answer('ok', { undecided, #due == 50 and 1 or 0 })
