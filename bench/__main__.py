@@ -8,7 +8,7 @@ import gc
 import logging
 import statistics
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ Work = Callable[[], Awaitable[Any]]
 
 
 @asynccontextmanager
-async def fresh_server() -> AsyncIterator[tuple[str, Redis]]:
+async def fresh_server() -> AsyncGenerator[tuple[str, Redis]]:
     """Run a server in a directory of its own."""
     with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as directory:
         server = await EmbeddedServer.acquire(Path(directory, "data"))

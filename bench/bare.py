@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -41,7 +41,7 @@ class Bare:
         self._nothing: AsyncTaskiqDecoratedTask[..., Any] = broker.register_task(nothing, task_name="nothing")
 
     @contextlib.asynccontextmanager
-    async def worker(self) -> AsyncIterator[Bare]:
+    async def worker(self) -> AsyncGenerator[Bare]:
         """Run tasks in this process while the context is open."""
         self._broker.is_worker_process = True
         await self._broker.startup()

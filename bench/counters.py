@@ -35,7 +35,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slow:
-    """A script that took over 1 ms: how often, the longest and the middle one in us, and how many were over the limit."""
+    """Runs of a script over 1 ms: their number, the longest and the middle one in us, how many were over the limit."""
 
     name: str
     runs: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from bench.bare import SLOTS
 from mageflow import Mageflow, MageflowConfig, ReturnValue, SwarmConfig, TTLConfig
@@ -39,7 +39,7 @@ class Flows:
         self._nothing, self._step, self._text = nothing, step, text
 
     @contextlib.asynccontextmanager
-    async def worker(self) -> AsyncIterator[Flows]:
+    async def worker(self) -> AsyncGenerator[Flows]:
         """Run tasks in this process while the context is open."""
         async with self.client.worker(slots=SLOTS):
             yield self
@@ -76,7 +76,7 @@ class Flows:
         await self.client.aswarm(signatures, is_swarm_closed=True)
         return signed - started, time.perf_counter() - signed
 
-    async def kept(self, tasks: int) -> AsyncIterator[str]:
+    async def kept(self, tasks: int) -> AsyncGenerator[str]:
         """Write a swarm whose tasks return 50 bytes, then run it; say when each is through."""
         swarm = await self.client.aswarm([self._text] * tasks, config=SwarmConfig(), is_swarm_closed=True)
         yield "created"

@@ -218,12 +218,16 @@ class Model:
         second = node.opened_by == "member" and not node.ended
         if (node.status != "p" or node.told) and not second:
             return "already_started"
-        for container in node.above:
-            if container.kind != "s":
-                return "illegal"
-            if container.status != "p" or container.told:
-                break
-        return None
+        return "illegal" if node.container and self._bound_to_chain(node.container) else None
+
+    def _bound_to_chain(self, container: Node) -> bool:
+        """Whether a member cannot open this container and those above it: a chain starts them."""
+        for above in (container, *container.above):
+            if above.status != "p" or above.told:
+                return False
+            if above.kind != "s":
+                return True
+        return False
 
     def _enter(self, swarm: Node, member: Node) -> None:
         """A member was told to run: its swarm, and those above, open for it."""
@@ -241,6 +245,8 @@ class Model:
         """New members for a swarm; all or none."""
         if refused := self._refuse_add(swarm, len(members)):
             return refused
+        if run and self._bound_to_chain(swarm):
+            return "illegal"
         for member in members:
             if member.container is None and member in self.roots:
                 self.roots.remove(member)

@@ -269,6 +269,7 @@ class BrokenRecordError(MageflowError):
 
     def __init__(self, key: str, reason: str) -> None:
         self.key = key
+        self.reason = reason
         super().__init__(f"record {key} is broken: {reason}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from typing import Any, cast
 
 import redis
@@ -151,28 +152,43 @@ class Server:
         self.keys = Keys(namespace)
         self._namespace = namespace
 
-    def dump(self) -> dict[str, bytes]:
-        """Return every key of the namespace with its whole value."""
+    def dump(self) -> dict[str, object]:
+        """Return every key of the namespace with all that is in it; of the never started the ids alone."""
         found = cast("list[bytes]", list(self.connection.scan_iter(match=self.keys.everything, count=1000)))
-        values = {key.decode(): cast("bytes | None", self.connection.dump(key)) for key in found}
-        return {key: value for key, value in values.items() if value is not None}
+        dumped = {key.decode(): self._value(key) for key in found}
+        return {
+            key: set(cast("dict[bytes, float]", value)) if key.endswith(":ix:p") else value
+            for key, value in dumped.items()
+        }
+
+    def _value(self, key: bytes) -> object:
+        kind = cast("bytes", self.connection.type(key)).decode()
+        read: dict[str, Callable[[], Any]] = {
+            "hash": lambda: self.connection.hgetall(key),
+            "zset": lambda: dict(cast("Any", self.connection.zrange(key, 0, -1, withscores=True))),
+            "list": lambda: self.connection.lrange(key, 0, -1),
+            "set": lambda: self.connection.smembers(key),
+            "stream": lambda: self.connection.xrange(key),
+            "string": lambda: self.connection.get(key),
+            "none": lambda: None,
+        }
+        return read[kind]()
+
+    def all_offered(self) -> bool:
+        """Whether each row of the outbox was noted as handed over: then nothing changes by itself without a worker."""
+        rows = cast("list[bytes]", self.connection.zrange(self.keys.outbox, 0, -1))
+        signatures = [row.decode() for row in rows if not row.startswith(b"!")]
+        return all(self.connection.hget(self.keys.record(row), "of") not in (None, b"0") for row in signatures)
 
     def flow_keys(self) -> list[str]:
         """Return the names of the keys that belong to signatures."""
         names = [key.partition("}:")[2] for key in self.dump()]
         return sorted(name for name in names if ":" in name and not name.startswith(("ix:", "op:", "queue:")))
 
-    def dump_of_flows(self) -> dict[str, bytes]:
+    def dump_of_flows(self) -> dict[str, object]:
         """Return the keys of signatures, rows and indices: everything but what a living worker touches."""
         living = ("beat", "gap", "workers", "queue", "lo")
         return {key: value for key, value in self.dump().items() if key.partition("}:")[2].split(":")[0] not in living}
-
-    def value(self, key: str) -> bytes:
-        """Return the dumped text of a hash or a stream of the namespace, of others nothing."""
-        kind = cast("bytes", self.connection.type(key))
-        if kind == b"hash":
-            return repr(self.connection.hgetall(key)).encode()
-        return repr(self.connection.xrange(key)).encode() if kind == b"stream" else b""
 
     def time_to_live(self, key: str) -> int:
         """Return the seconds that the record of a signature will live; -1: for ever, -2: it is gone."""

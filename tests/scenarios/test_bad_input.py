@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from mageflow import Mageflow, MageflowConfig, Signature, SwarmConfig, SwarmSignature
+from mageflow import Mageflow, MageflowConfig, Signature, Status, SwarmConfig, SwarmSignature
 from mageflow.errors import (
     AlreadyInContainerError,
     AlreadyStartedError,
@@ -30,6 +30,7 @@ from mageflow.errors import (
     UnrecognizedTaskError,
 )
 from tests.conftest import MakeClient
+from tests.eventually import eventually
 from tests.scenarios.support import Number, Server, Stage
 
 UNKNOWN = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
@@ -48,6 +49,7 @@ def unchanged(server: Server) -> Iterator[None]:
 
 async def _refused(server: Server, calls: Calls, error: type[Exception], *parts: str) -> None:
     """Check that each call raises this error, whose text has all the parts, and changes nothing."""
+    await eventually(server.all_offered, "what was started is noted")
     for name, call in calls.items():
         with unchanged(server):
             with pytest.raises(error) as caught:
@@ -308,13 +310,9 @@ async def test_swarm_that_takes_no_more(idle: Stage, server: Server) -> None:
 async def test_verb_of_a_swarm_on_something_else(idle: Stage, server: Server) -> None:
     """A swarm's verbs on a chain's key are refused by that key."""
     chain = await idle.client.achain(["echo", "echo"])
-    wrong: SwarmSignature[Any, Any] = SwarmSignature(idle.client.session, (await _record(chain)))  # pyright: ignore
+    wrong: SwarmSignature[Any, Any] = SwarmSignature(chain._session, chain._record)
     calls: Calls = {"add": lambda: wrong.add_task("echo"), "close": wrong.close_swarm}
     await _refused(server, calls, IllegalMoveError, chain.key, "not a swarm")
-
-
-async def _record(signature: Signature[Any, Any]) -> Any:
-    return signature._record
 
 
 @pytest.mark.parametrize(
@@ -351,7 +349,11 @@ async def test_broken_record_fails_its_run_only(stage: Stage, client: Mageflow, 
     swarm = await client.aswarm(members, is_swarm_closed=True)
     server.connection.hset(server.keys.payloads(server.id_of(swarm.key)), server.id_of(members[1].key), "{no json")
     handle = await swarm.aio_run_no_wait()
-    assert await handle.result(10) == [0, 4]
+    with pytest.raises(BrokenRecordError, match=members[1].key):
+        await handle.result(10)
+    assert await handle.status() is Status.DONE
+    assert [await members[n].handle.result(1) for n in (0, 2)] == [0, 4]
+    assert (await swarm.progress()).failed == 1
     assert await (await client.asign("double", n=5)).aio_run(timeout=10) == 10
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -37,12 +38,20 @@ async def client(make_client: MakeClient) -> AsyncIterator[Mageflow]:
     await client.shutdown()
 
 
-def dump(redis_url: str, namespace: str) -> dict[bytes, bytes | None]:
-    """Return all keys of a namespace with their serialised values."""
-    server = redis.Redis.from_url(redis_url)
-    found = {key: server.dump(key) for key in server.scan_iter(f"{{mf:{namespace}}}:*", count=1000)}
-    server.close()
-    return found  # pyright: ignore[reportReturnType] - redis-py's sync and async replies share one type
+def dump(redis_url: str, namespace: str) -> dict[Any, object]:
+    """Return all keys of a namespace with their values."""
+    with redis.Redis.from_url(redis_url) as server:
+        keys: list[Any] = list(server.scan_iter(f"{{mf:{namespace}}}:*", count=1000))
+        return {key: _value(server, key) for key in keys}
+
+
+def _value(server: redis.Redis, key: Any) -> object:
+    kind = server.type(key)
+    if kind == b"hash":
+        return server.hgetall(key)
+    if kind == b"zset":
+        return server.zrange(key, 0, -1, withscores=True)
+    return server.lrange(key, 0, -1) if kind == b"list" else server.dump(key)
 
 
 async def test_what_a_block_describes_is_visible_at_its_exit_only(client: Mageflow) -> None:

@@ -290,7 +290,21 @@ def expire_drafts(world: World, numbers: Numbers) -> None:
 COMMITS = {"create", "container", "run", "run_member", "add", "close"}
 VERBS: dict[str, Callable[[World, Numbers], None]] = {
     verb.__name__: verb
-    for verb in (rest, create, container, run, run_member, add, close, deliver, step, steps, deliver_any, finish, finish_any)
+    for verb in (
+        rest,
+        create,
+        container,
+        run,
+        run_member,
+        add,
+        close,
+        deliver,
+        step,
+        steps,
+        deliver_any,
+        finish,
+        finish_any,
+    )
 } | {
     verb.__name__: verb
     for verb in (attempt_failed, stopped, lapse, offered, overdue, refused, abandon, age, pass_time, expire_drafts)

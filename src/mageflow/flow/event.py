@@ -51,6 +51,22 @@ def _of_user_code(trace: TracebackType | None) -> TracebackType | None:
     return rest or trace
 
 
+def _formatted(error: BaseException) -> str:
+    """Return a traceback without marks below the lines.
+
+    To place them Python parses the lines anew, and CPython up to 3.12 fails with SystemError when two threads parse at the
+    same time: a task's own thread may.
+    """
+    whole = traceback.TracebackException(type(error), error, _of_user_code(error.__traceback__))
+    parts = [whole]
+    while parts:
+        part = parts.pop()
+        part.stack = traceback.StackSummary.from_list([(f.filename, f.lineno, f.name, f.line) for f in part.stack])
+        parts.extend(below for below in (part.__cause__, part.__context__) if below is not None)
+        parts.extend(part.exceptions or ())
+    return "".join(whole.format())
+
+
 def _message_of(error: BaseException) -> str:
     try:
         return str(error)
@@ -68,7 +84,7 @@ def error_json(error: BaseException, task_name: str, key: str) -> bytes:
 
     Whatever the error is, this succeeds: limits of payloads do not apply to it.
     """
-    text = "".join(traceback.format_exception(type(error), error, _of_user_code(error.__traceback__)))
+    text = _formatted(error)
     values: Json = {
         "type": type(error).__name__,
         "message": _encodable(_message_of(error)[:MAX_MESSAGE]),

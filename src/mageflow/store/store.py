@@ -187,10 +187,19 @@ class Store:
             BrokenRecordError: a record is not what we wrote.
         """
         pages = [ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK)]
-        replies = await asyncio.gather(*(self._send(scripts.READ, *page) for page in pages))
+        replies = await asyncio.gather(*(self._page(page) for page in pages))
         found = [reply for page in replies for reply in page]
         namespace = self.config.namespace
         return [decode_record(i, reply, key_of(namespace, i)) for i, reply in zip(ids, found, strict=True)]
+
+    async def _page(self, ids: Sequence[str]) -> list[Any]:
+        """Read some records at once; where one is no record at all, one by one, to say which."""
+        try:
+            return await self._send(scripts.READ, *ids)
+        except errors.BrokenRecordError as error:
+            if len(ids) == 1:
+                raise errors.BrokenRecordError(key_of(self.config.namespace, ids[0]), error.reason) from error
+            return [reply for identifier in ids for reply in await self._page([identifier])]
 
     async def command(self, *command: Any) -> Any:
         """Send one command that may be repeated."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-DEFAULT_FILES = 3_000
+DEFAULT_FILES = 2_000
 MAXIMUM_FILES = 20_000
 
 

@@ -118,6 +118,15 @@ function check.claim(change)
   raise_height(container, id)
 end
 
+-- Whether a member cannot open the swarms from this one upwards: one that has not started is in a chain.
+local function bound_to_chain(record)
+  while record and record.st == 'p' and not record.rd do
+    if record.k ~= 's' then return true end
+    record = record.c and rec(record.c)
+  end
+  return false
+end
+
 local function swarm_state(id)
   local record = rec(id)
   if not swarms[id] and record then
@@ -135,6 +144,7 @@ function check.add(change)
   if status or swarm.closed then return refuse('swarm_closed', change.id) end
   swarm.total = swarm.total + #change.ids
   if swarm.limit and swarm.total > swarm.limit then return refuse('too_many', change.id, int(swarm.limit)) end
+  if change.run == '1' and bound_to_chain(record) then return refuse('illegal', change.id, 'a chain above starts it') end
   change.closes = change.close_on_max == '1' and swarm.total == swarm.limit
   swarm.closed = change.closes
   local above = depth(change.id)
@@ -165,11 +175,7 @@ function check.run(change)
     return refuse('already_started', change.id)
   end
   started[change.id] = true
-  while container do
-    if container.k ~= 's' then return refuse('illegal', change.id, 'its container starts it') end
-    if container.st ~= 'p' or container.rd then break end
-    container = container.c and rec(container.c)
-  end
+  if bound_to_chain(container) then return refuse('illegal', change.id, 'a chain above starts it') end
 end
 
 function check.close(change)
