@@ -54,14 +54,14 @@ def _of_user_code(trace: TracebackType | None) -> TracebackType | None:
 def _formatted(error: BaseException) -> str:
     """Return a traceback without marks below the lines.
 
-    To place them Python parses the lines anew, and CPython up to 3.12 fails with SystemError when two threads parse at the
-    same time: a task's own thread may.
+    To place them Python parses the lines anew, and CPython up to 3.12 fails with SystemError when two threads parse at
+    the same time: a task's own thread may.
     """
     whole = traceback.TracebackException(type(error), error, _of_user_code(error.__traceback__))
     parts = [whole]
     while parts:
         part = parts.pop()
-        part.stack = traceback.StackSummary.from_list([(f.filename, f.lineno, f.name, f.line) for f in part.stack])
+        part.stack = traceback.StackSummary.from_list([(f.filename, f.lineno or 0, f.name, f.line) for f in part.stack])
         parts.extend(below for below in (part.__cause__, part.__context__) if below is not None)
         parts.extend(part.exceptions or ())
     return "".join(whole.format())
