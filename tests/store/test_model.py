@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.store.driver import Driver
-from tests.store.play import CHOICES, Move, play
+from tests.store.play import CHOICES, Move, play, wind_up
 from tests.store.world import World
 
 MOVES = st.lists(st.tuples(st.sampled_from(CHOICES), st.binary(max_size=24)), min_size=20, max_size=50)
@@ -29,4 +29,6 @@ def driver(redis_url: str) -> Iterator[Driver]:
 @given(moves=MOVES, budget=st.sampled_from([(100, 20), (5, 2), (1, 1)]), lazy=st.booleans())
 def test_scripts_do_what_the_model_does(driver: Driver, moves: list[Move], budget: tuple[int, int], lazy: bool) -> None:
     """After every event the records, the outbox, the counters and the lifetimes are those of the model."""
-    play(World(driver, budget=budget[0], page=budget[1], lazy=lazy), moves)
+    world = World(driver, budget=budget[0], page=budget[1], lazy=lazy)
+    play(world, moves)
+    wind_up(world)

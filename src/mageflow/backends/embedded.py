@@ -27,6 +27,7 @@ logger = logging.getLogger("mageflow.embedded")
 _TIDY_EVERY = 10.0
 _CLAIM_EVERY = 60.0
 _PAUSE = 0.2
+_ACK_AFTER = 0.01
 _Entry = tuple[bytes, dict[bytes, bytes]]
 _RESULTS_KEPT = 3600
 _ANY_URL = "redis://"
@@ -38,7 +39,11 @@ class FlowStreamBroker(RedisStreamBroker):
     What it sends while the client is open rides on the pipeline of the flows.
     """
 
-    send: Callable[..., Awaitable[Any]] | None = None
+    def __init__(self, queue: str) -> None:
+        super().__init__(_ANY_URL, queue_name=queue, consumer_group_name=queue)
+        self.send: Callable[..., Awaitable[Any]] | None = None
+        self._acks: dict[str, list[str]] = {}
+        self._acknowledging: asyncio.Task[None] | None = None
 
     def stream_of(self, task_name: str) -> str:
         """Return the stream of a task."""
@@ -104,14 +109,28 @@ class FlowStreamBroker(RedisStreamBroker):
 
     @override
     def _ack_generator(self, id: str, queue_name: str) -> Callable[[], Awaitable[None]]:
-        send = self.send
-        if send is None:
-            return super()._ack_generator(id, queue_name)
-
         async def acknowledge() -> None:
-            await send("XACK", queue_name, self.consumer_group_name, id)
+            self._acks.setdefault(queue_name, []).append(id)
+            if self._acknowledging is None or self._acknowledging.done():
+                self._acknowledging = asyncio.create_task(self._acknowledge(), name="mageflow-ack")
 
         return acknowledge
+
+    async def _acknowledge(self) -> None:
+        """Acknowledge what ended within 10 ms in one command; a delivery that comes again meanwhile is turned away."""
+        await asyncio.sleep(_ACK_AFTER)
+        while self._acks:
+            stream, ids = self._acks.popitem()
+            try:
+                async with Redis(connection_pool=self.connection_pool) as redis:
+                    await redis.xack(stream, self.consumer_group_name, *ids)
+            except (RedisError, OSError) as error:
+                logger.warning("%d deliveries were not acknowledged, they may come again: %s", len(ids), error)
+
+    async def flush(self) -> None:
+        """Wait until everything is acknowledged."""
+        if self._acknowledging is not None:
+            await asyncio.gather(self._acknowledging, return_exceptions=True)
 
 
 def _read(reply: Any) -> list[tuple[str, list[_Entry]]]:
@@ -128,9 +147,7 @@ def _read(reply: Any) -> list[tuple[str, list[_Entry]]]:
 
 def make_broker(queue: str) -> FlowStreamBroker:
     """Return a stream broker that is not connected to anything yet."""
-    broker = FlowStreamBroker(
-        _ANY_URL, queue_name=queue, consumer_group_name=queue, consumer_id="0", unacknowledged_lock_timeout=30.0
-    )
+    broker = FlowStreamBroker(queue)
     results: RedisAsyncResultBackend[Any] = RedisAsyncResultBackend(
         _ANY_URL, result_ex_time=_RESULTS_KEPT, serializer=JSONSerializer(), prefix_str=f"{queue}:result"
     )
@@ -237,6 +254,7 @@ class EmbeddedBackend(TaskiqBackend):
             await asyncio.gather(listener, return_exceptions=True)
             tidy.cancel()
             await asyncio.gather(tidy, return_exceptions=True)
+            await self._stream.flush()
             self._finish, self._tasks = None, []
         if self._threads is not None:
             self._threads.shutdown(wait=False)

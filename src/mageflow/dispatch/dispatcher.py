@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Coroutine, Sequence
 from typing import Any
@@ -17,6 +18,9 @@ from mageflow.store.store import Store
 
 logger = logging.getLogger("mageflow.dispatch")
 
+_NOTE_AFTER = 0.15
+_NOTED_AT_ONCE = 100
+
 
 class Dispatcher:
     """Submits what transitions made ready. What it does not get to stands in the outbox, for any sweeper."""
@@ -26,6 +30,9 @@ class Dispatcher:
         self._backend = backend
         self._composer = composer
         self._background: set[asyncio.Task[None]] = set()
+        self._offered: dict[str, int] = {}
+        self._noting = False
+        self._leaving = asyncio.Event()
 
     async def dispatch(self, ready: Ready) -> None:
         """Submit the rows: one round trip to the task manager for each bulk.
@@ -48,9 +55,11 @@ class Dispatcher:
             logger.warning("%d continue rows are left to a sweeper: %s", len(todo) + 1, error)
 
     async def idle(self) -> None:
-        """Wait until everything that rides along in the background is through."""
+        """Wait until everything in the background is through."""
+        self._leaving.set()
         while self._background:
             await asyncio.gather(*self._background, return_exceptions=True)
+        self._leaving.clear()
 
     async def _submit(self, ready: Ready) -> None:
         dispatches: list[Dispatch] = []
@@ -76,20 +85,37 @@ class Dispatcher:
                 await self._refuse(dispatch.id, dispatch.dispatch, dispatch.task.name, error)
             else:
                 logger.warning("signature %s was not submitted, a sweeper will: %s", dispatch.id, submission.reason)
-        if offered:
-            self._in_background(self._note(offered))
+        if not offered:
+            return
+        self._offered.update(offered)
+        if not self._noting:
+            self._noting = True
+            self._in_background(self._note())
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work, name="mageflow-dispatch")
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
-    async def _note(self, offered: Sequence[tuple[str, int]]) -> None:
-        """Note offers on a pipeline that is under way anyway: nothing waits for them."""
+    async def _note(self) -> None:
+        """Note offers a little later, in one step: most of what runs here has started by then and needs no note.
+
+        A row stands 2 s before a sweeper offers what it believes was never offered.
+        """
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._leaving.wait(), _NOTE_AFTER)
+        self._noting = False
+        offered, self._offered = list(self._offered.items()), {}
         try:
-            await self._store.offered(offered, self._backend.capabilities.start_timeout)
+            for start in range(0, len(offered), _NOTED_AT_ONCE):
+                page = offered[start : start + _NOTED_AT_ONCE]
+                await self._store.offered(page, self._backend.capabilities.start_timeout)
         except StoreUnavailableError as error:
             logger.warning("%d offers were not noted, they may be repeated: %s", len(offered), error)
+
+    def started(self, identifier: str) -> None:
+        """A run started here: its row is gone."""
+        self._offered.pop(identifier, None)
 
     async def _refuse(self, identifier: str, number: int, task_name: str, error: MageflowError) -> None:
         key = key_of(self._store.config.namespace, identifier)

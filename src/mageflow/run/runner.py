@@ -77,6 +77,7 @@ class Runner:
         if answer.status != "run":
             logger.info("%s does not run: %s", key, answer.status)
             return answer.status
+        self.dispatcher.started(delivery.id)
         execution = RunnerExecution(self, delivery, binding, key, answer.extra[0])
         self._running[delivery.id] = execution
         if self._beat is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -60,6 +61,7 @@ class Store:
         self.keys = Keys(config.namespace)
         self.address = address_of(source)
         self._link = Link(source)
+        self._operations, self._counter = f"{new_id()}-", itertools.count()
         self._settings = scripts.settings_argument(config)
 
     async def connect(self) -> None:
@@ -232,7 +234,7 @@ class Store:
         return decode_answer(await self._send(script, *arguments, patient=patient))
 
     async def _send(self, script: scripts.Script, *arguments: scripts.Argument, patient: bool = False) -> Any:
-        operation, keys = new_id(), [self.keys.outbox]
+        operation, keys = f"{self._operations}{next(self._counter)}", [self.keys.outbox]
         return await self._retried(
             lambda: self._link.run(script, keys, operation, self._settings, *arguments), patient=patient
         )
