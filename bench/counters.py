@@ -25,10 +25,14 @@ LIMIT = 5000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """What happened since the last `reset`. `sent`: without what scripts called; `round_trips`: reads from sockets."""
+    """What happened since the last `reset`.
+
+    `sent`: without what scripts called; `messages`: to the task manager; `round_trips`: reads from sockets.
+    """
 
     commands: int
     sent: int
+    messages: int
     script_time: float
     round_trips: int
 
@@ -63,6 +67,7 @@ class Counters:
         return Counts(
             commands=sum(calls.values()) - own,
             sent=sum(count for name, count in calls.items() if name.startswith(("x", "eval", "multi", "exec"))),
+            messages=calls.get("xadd", 0),
             script_time=by_name["cmdstat_evalsha"]["usec"] if "cmdstat_evalsha" in by_name else 0.0,
             round_trips=int(stats["total_reads_processed"]) - own,
         )

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import redis
 
-_BOUNDED = re.compile(r"out|runs|workers|tasks|lo|drafts|beat|gap|ix:[a-z]|queue:.*")
+_BOUNDED = re.compile(r"out|runs|workers|tasks|lo|drafts|beat|gap|stamp|ix:[a-z]|queue:.*")
 _OF_A_SIGNATURE = re.compile(r"[sbmcwqolkx]:(?P<id>[0-9A-Z]+)")
 _OF_A_DRAFT = re.compile(r"dr:(?P<id>[0-9A-Z]+)")
 
@@ -30,7 +30,7 @@ class Namespace:
         """Yield a line for each key that would stay for ever."""
         for key in sorted(cast("Iterator[bytes]", self._client.scan_iter(match=f"{self._prefix}*", count=1000))):
             name = key.decode().removeprefix(self._prefix)
-            if cast("int", self._client.ttl(key)) == -1 and (reason := self._reason(name)):
+            if self._client.ttl(key) == -1 and (reason := self._reason(name)):
                 yield f"{name}: {reason}"
 
     def _reason(self, name: str) -> str | None:
@@ -97,6 +97,6 @@ class Namespace:
 
 def remove(client: redis.Redis, pattern: str) -> None:
     """Delete every key of a pattern."""
-    keys = cast("list[Any]", list(client.scan_iter(match=pattern, count=1000)))
+    keys = list(cast("Iterator[Any]", client.scan_iter(match=pattern, count=1000)))
     for start in range(0, len(keys), 1000):
         client.unlink(*keys[start : start + 1000])

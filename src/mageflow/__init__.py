@@ -11,7 +11,7 @@ from typing import Any
 
 from mageflow import errors
 from mageflow.client import Mageflow
-from mageflow.config import AcceptParams, MageflowConfig, SwarmConfig, TTLConfig
+from mageflow.config import AcceptParams, MageflowConfig, PauseActionTypes, SwarmConfig, TTLConfig
 from mageflow.errors import MageflowError, NonRetryableError
 from mageflow.flow.message import ErrorValue, ReturnValue
 from mageflow.flow.status import Status
@@ -46,6 +46,31 @@ def abounded_field(*, ignore_redis_error: bool = False) -> AbstractAsyncContextM
     return find_client().abounded_field(ignore_redis_error=ignore_redis_error)
 
 
+async def pause(key: str, type: PauseActionTypes | str = PauseActionTypes.SUSPEND) -> Status:  # noqa: A002 - the users' word
+    """Suspend or interrupt the signature of a key; see `Mageflow.pause`."""
+    return await find_client().pause(key, type)
+
+
+async def resume(key: str) -> Status:
+    """Let the signature of a key go on; see `Mageflow.resume`."""
+    return await find_client().resume(key)
+
+
+async def interrupt(key: str) -> Status:
+    """Interrupt the signature of a key; see `Mageflow.interrupt`."""
+    return await find_client().interrupt(key)
+
+
+async def cancel(key: str) -> Status:
+    """Cancel the signature of a key; see `Mageflow.cancel`."""
+    return await find_client().cancel(key)
+
+
+async def remove(key: str) -> None:
+    """Cancel the signature of a key and delete it; see `Mageflow.remove`."""
+    await find_client().remove(key)
+
+
 async def load_signature(key: str) -> Signature[Any, Any] | None:
     """Return the signature of a key, or `None`; see `Mageflow.load_signature`."""
     return await find_client().load_signature(key)
@@ -55,6 +80,7 @@ sign = asign
 chain = achain
 swarm = aswarm
 load_sign = load_signature
+resume_task = resume
 
 __all__ = [
     "AcceptParams",
@@ -65,6 +91,7 @@ __all__ = [
     "MageflowConfig",
     "MageflowError",
     "NonRetryableError",
+    "PauseActionTypes",
     "Progress",
     "ReturnValue",
     "Signature",
@@ -77,10 +104,16 @@ __all__ = [
     "achain",
     "asign",
     "aswarm",
+    "cancel",
     "chain",
     "errors",
+    "interrupt",
     "load_sign",
     "load_signature",
+    "pause",
+    "remove",
+    "resume",
+    "resume_task",
     "sign",
     "swarm",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
@@ -27,12 +27,20 @@ Seconds = Annotated[float, BeforeValidator(_to_seconds), Field(gt=0)]
 """A positive number of seconds; a `timedelta` is taken too."""
 
 
+class PauseActionTypes(StrEnum):
+    """How `pause` holds: `suspend` lets running code end, `interrupt` stops it."""
+
+    SUSPEND = "suspend"
+    INTERRUPT = "interrupt"
+
+
 class TTLConfig(BaseModel):
     """How long records are kept; seconds or `timedelta`.
 
     Args:
         active_ttl: a flow that was never started, and an open swarm in which nothing happens (24 h).
         done_ttl: a finished flow (5 minutes).
+        suspended_ttl: a flow whose root is suspended or interrupted is canceled after this time (30 days).
         task: overrides for flows whose root is a task, what it leaves out is as above; `chain` and `swarm` likewise.
     """
 
@@ -40,6 +48,7 @@ class TTLConfig(BaseModel):
 
     active_ttl: Seconds = 86_400.0
     done_ttl: Seconds = 300.0
+    suspended_ttl: Seconds = 2_592_000.0
     task: TTLConfig | None = None
     chain: TTLConfig | None = None
     swarm: TTLConfig | None = None

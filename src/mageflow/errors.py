@@ -19,8 +19,9 @@
     │   ├── TooManyTasksError
     │   └── TaskAndMsgsDontMatchForSwarmError   (ValueError)
     ├── MoveError                       a transition that the state does not allow
-    │   ├── AlreadyStartedError
     │   └── IllegalMoveError
+    │       ├── AlreadyStartedError
+    │       └── TaskAlreadyRunningError
     ├── OutcomeError                    how a flow ended, or did not yet
     │   ├── FlowFailedError
     │   ├── FlowCanceledError
@@ -190,14 +191,6 @@ class MoveError(MageflowError):
     """The state of a signature does not allow this move; nothing changed."""
 
 
-class AlreadyStartedError(MoveError):
-    """A signature runs once; run a copy: `aduplicate()`."""
-
-    def __init__(self, key: str) -> None:
-        self.key = key
-        super().__init__(f"{key} was started before; run a copy: await signature.aduplicate()")
-
-
 class IllegalMoveError(MoveError):
     """A move that the kind or the status of a signature refuses."""
 
@@ -205,6 +198,20 @@ class IllegalMoveError(MoveError):
         self.key = key
         self.move = move
         super().__init__(f"cannot {move} {key}: {reason}")
+
+
+class AlreadyStartedError(IllegalMoveError):
+    """A signature runs once; run a copy: `aduplicate()`."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key, "start", "it was started before; run a copy: await signature.aduplicate()")
+
+
+class TaskAlreadyRunningError(IllegalMoveError):
+    """A task that runs cannot be suspended; `interrupt` stops it."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key, "suspend", "it runs already; interrupt() stops it")
 
 
 class OutcomeError(MageflowError):

@@ -8,13 +8,14 @@ from typing import Any, Generic, TypeVar
 
 from typing_extensions import override
 
+from mageflow.config import PauseActionTypes
 from mageflow.errors import (
     OutsideTransactionError,
     TransactionError,
 )
 from mageflow.flow.ids import new_id
 from mageflow.flow.payload import Json, dump, merge, message_of, plain
-from mageflow.flow.signature import Change, Members, Message, NewSignature, Patch, Run
+from mageflow.flow.signature import Change, Members, Message, NewSignature, Patch, Run, Steer, Verb
 from mageflow.flow.status import Kind, Status
 from mageflow.handle import FlowHandle
 from mageflow.planner import patch_line
@@ -233,6 +234,52 @@ class Signature(Generic[In, Out]):
         await self._session.commit(changes)
         new = {change.id: change for change in changes if isinstance(change, NewSignature)}
         return [type(self)(self._session, record_of(new[copy])) for copy in copies]
+
+    async def suspend(self) -> Status:
+        """Start nothing more of it and of all below it until `resume`; what runs, ends and counts.
+
+        One round trip, whatever the size; returns the status. Of no effect on what has ended or is interrupted.
+
+        Raises:
+            TaskAlreadyRunningError: a lone task that runs.
+        """
+        return await self._steer("suspend")
+
+    async def interrupt(self) -> Status:
+        """Suspend it and stop running code: a coroutine gets `CancelledError`, the result of a thread is lost.
+
+        No callbacks fire, the message is kept; see `suspend`.
+        """
+        return await self._steer("interrupt")
+
+    async def resume(self) -> Status:
+        """Go on exactly where it was held; clears the mark of this signature only. See `suspend`."""
+        return await self._steer("resume")
+
+    async def cancel(self) -> Status:
+        """End it and all below it: nothing more starts, running code is stopped, none of its callbacks fire.
+
+        Its container takes it for a failed member. One round trip; of no effect on what has ended.
+        """
+        return await self._steer("cancel")
+
+    async def pause_task(self, pause_type: PauseActionTypes | str = PauseActionTypes.SUSPEND) -> Status:
+        """Suspend or interrupt it; see there."""
+        return await self._steer(PauseActionTypes(pause_type).value)
+
+    async def remove(self) -> None:
+        """Cancel it and delete it with all below it.
+
+        Raises:
+            IllegalMoveError: it is a member, a fired callback, or a callback of something.
+        """
+        await self._session.commit([Steer(id=self.id, verb="remove")])
+
+    async def _steer(self, verb: Verb) -> Status:
+        await self._session.commit([Steer(id=self.id, verb=verb)])
+        if self._session.block is None:
+            self._record = await self._session.read(self.id)
+        return self.task_status
 
     def _patch(self, changed: Mapping[str, Any], dropped: str | None = None) -> Patch:
         if self.kind is Kind.TASK and self.task_name is not None:

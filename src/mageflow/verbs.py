@@ -8,9 +8,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from mageflow.config import MageflowConfig, SwarmConfig
+from mageflow.config import MageflowConfig, PauseActionTypes, SwarmConfig
 from mageflow.errors import SignatureNotFoundError
 from mageflow.flow.ids import id_of
+from mageflow.flow.status import Status
 from mageflow.planner import Plan
 from mageflow.session import Session
 from mageflow.signature import ChainSignature, Signature, TaskSignature
@@ -180,6 +181,36 @@ class Verbs:
         return signature
 
     load_sign = load_signature
+
+    async def _known(self, key: str) -> Signature[Any, Any]:
+        return signature_of(self._session, await self._session.read(id_of(self.config.namespace, key)))
+
+    async def pause(self, key: str, type: PauseActionTypes | str = PauseActionTypes.SUSPEND) -> Status:  # noqa: A002 - the users' word
+        """Suspend or interrupt the signature of a key; see `Signature.suspend` and `Signature.interrupt`.
+
+        Raises:
+            SignatureNotFoundError: the key is unknown; so for the verbs below.
+            TaskAlreadyRunningError: a lone task that runs cannot be suspended.
+        """
+        return await (await self._known(key)).pause_task(type)
+
+    async def resume(self, key: str) -> Status:
+        """Let the signature of a key go on; see `Signature.resume`."""
+        return await (await self._known(key)).resume()
+
+    async def interrupt(self, key: str) -> Status:
+        """Interrupt the signature of a key; see `Signature.interrupt`."""
+        return await (await self._known(key)).interrupt()
+
+    async def cancel(self, key: str) -> Status:
+        """Cancel the signature of a key; see `Signature.cancel`."""
+        return await (await self._known(key)).cancel()
+
+    async def remove(self, key: str) -> None:
+        """Cancel the signature of a key and delete it; see `Signature.remove`."""
+        await (await self._known(key)).remove()
+
+    resume_task = resume
 
     async def _created(self, plan: Plan) -> tuple[Record, tuple[str, ...]]:
         await self._session.commit(plan.changes)

@@ -24,7 +24,7 @@ from mageflow.flow.command import Dispatch
 
 logger = logging.getLogger("mageflow.embedded")
 
-_TIDY_EVERY = 10.0
+_TIDY_EVERY = 5.0
 _CLAIM_EVERY = 60.0
 _PAUSE = 0.2
 _ACK_AFTER = 0.01
@@ -228,14 +228,18 @@ class EmbeddedBackend(TaskiqBackend):
                 await asyncio.sleep(_PAUSE)
 
     async def _tidy(self) -> None:
-        """Drop messages that every worker is through with, and consumers that are gone."""
+        """Drop messages that every worker is through with, and consumers that are gone: one stream at a time."""
+        turn = 0
         while True:
             await asyncio.sleep(_TIDY_EVERY)
-            for stream in self._stream.streams.values():
-                try:
-                    await self._trim(stream, self._stream.consumer_group_name)
-                except (RedisError, OSError) as error:
-                    logger.debug("stream %s was not tidied: %s", stream, error)
+            streams = list(self._stream.streams.values())
+            if not streams:
+                continue
+            turn = (turn + 1) % len(streams)
+            try:
+                await self._trim(streams[turn], self._stream.consumer_group_name)
+            except (RedisError, OSError) as error:
+                logger.debug("stream %s was not tidied: %s", streams[turn], error)
 
     async def _trim(self, stream: str, group: str) -> None:
         redis = self._redis()

@@ -89,11 +89,12 @@ class FlowMiddleware(TaskiqMiddleware):
         signature = message.labels.get(SIGNATURE_LABEL)
         if signature is None or self.begin is None:
             return message
+        dispatch = int(message.labels.get(DISPATCH_LABEL, 0))
         delivery = Delivery(
             id=str(signature),
-            dispatch=int(message.labels.get(DISPATCH_LABEL, 0)),
+            dispatch=dispatch,
             attempt=int(message.labels.get(RETRIES_LABEL, 0)),
-            manager_run=message.task_id,
+            manager_run="" if message.task_id == _task_id(str(signature), dispatch) else message.task_id,
         )
         answer = await self.begin(delivery, message.task_name)
         _received.set(_Received(None if isinstance(answer, str) else answer, message))
@@ -153,6 +154,11 @@ def _wrap(function: Callable[..., Any]) -> Callable[..., Any]:
             raise
 
     return run_async if inspect.iscoroutinefunction(function) else run_blocking
+
+
+def _task_id(signature: str, dispatch: int) -> str:
+    """Return TaskIQ's id of a run; records keep it only where it is another."""
+    return f"{signature}-{dispatch}"
 
 
 def _dependencies(function: Callable[..., Any]) -> tuple[str, ...]:
@@ -240,7 +246,7 @@ class TaskiqBackend(Backend):
             labels[RETRIES_LABEL] = dispatch.attempt
         prepared = {name: prepare_label(value) for name, value in labels.items()}
         message = TaskiqMessage(
-            task_id=f"{dispatch.id}-{dispatch.dispatch}",
+            task_id=_task_id(dispatch.id, dispatch.dispatch),
             task_name=dispatch.task.name,
             labels={name: value for name, (value, _) in prepared.items()},
             labels_types={name: kind for name, (_, kind) in prepared.items()},

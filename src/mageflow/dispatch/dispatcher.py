@@ -102,16 +102,17 @@ class Dispatcher:
 
         A row stands 2 s before a sweeper offers what it believes was never offered.
         """
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._leaving.wait(), _NOTE_AFTER)
+        while self._offered:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._leaving.wait(), _NOTE_AFTER)
+            offered, self._offered = list(self._offered.items()), {}
+            pages = [offered[start : start + _NOTED_AT_ONCE] for start in range(0, len(offered), _NOTED_AT_ONCE)]
+            timeout = self._backend.capabilities.start_timeout
+            try:
+                await asyncio.gather(*(self._store.offered(page, timeout) for page in pages))
+            except StoreUnavailableError as error:
+                logger.warning("%d offers were not noted, they may be repeated: %s", len(offered), error)
         self._noting = False
-        offered, self._offered = list(self._offered.items()), {}
-        try:
-            for start in range(0, len(offered), _NOTED_AT_ONCE):
-                page = offered[start : start + _NOTED_AT_ONCE]
-                await self._store.offered(page, self._backend.capabilities.start_timeout)
-        except StoreUnavailableError as error:
-            logger.warning("%d offers were not noted, they may be repeated: %s", len(offered), error)
 
     def started(self, identifier: str) -> None:
         """A run started here: its row is gone."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from mageflow.flow.status import Kind
 
 MAX_DEPTH = 64
+Verb = Literal["suspend", "interrupt", "resume", "cancel", "remove"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,4 +87,12 @@ class Patch:
     line: bytes
 
 
-Change = NewSignature | Claim | Members | Add | Message | Run | Close | Patch
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Steer:
+    """Suspend, interrupt, resume, cancel or remove a signature with all that is below it."""
+
+    id: str
+    verb: Verb
+
+
+Change = NewSignature | Claim | Members | Add | Message | Run | Close | Patch | Steer

@@ -37,6 +37,8 @@ LEGAL_MOVES: dict[Status, frozenset[Status]] = {
 STATUS_OF_LETTER = {
     "p": Status.PENDING,
     "a": Status.ACTIVE,
+    "s": Status.SUSPENDED,
+    "i": Status.INTERRUPTED,
     "d": Status.DONE,
     "f": Status.FAILED,
     "c": Status.CANCELED,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 
 from mageflow.config import MageflowConfig
-from mageflow.flow.signature import Add, Change, Claim, Close, Members, Message, NewSignature, Patch, Run
+from mageflow.flow.signature import Add, Change, Claim, Close, Members, Message, NewSignature, Patch, Run, Steer
 
 LEASE = 6.0
 """Seconds without a sign of life after which a run is given to another worker."""
@@ -57,6 +57,7 @@ def settings_argument(config: MageflowConfig) -> str:
         config.crash_limit,
         config.inline_limit,
         LEASE * 1000,
+        config.ttl.suspended_ttl * 1000,
     ]
     return " ".join(str(int(number)) for number in numbers)
 
@@ -80,7 +81,7 @@ def _list(ids: Sequence[str]) -> Iterable[Argument]:
     return (len(ids), *ids)
 
 
-def change_arguments(change: Change, height: int = 1) -> Iterable[Argument]:
+def change_arguments(change: Change, height: int = 1) -> Iterable[Argument]:  # noqa: PLR0911 - one for each verb
     """Return a change as the verbs of commit.lua; `height` is the least height of a new container."""
     match change:
         case NewSignature():
@@ -104,3 +105,5 @@ def change_arguments(change: Change, height: int = 1) -> Iterable[Argument]:
             return ("close", change.id)
         case Patch():
             return ("patch", change.id, change.line)
+        case Steer():
+            return ("steer", change.id, change.verb)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -61,7 +62,7 @@ class Store:
         self.keys = Keys(config.namespace)
         self.address = address_of(source)
         self._link = Link(source)
-        self._operations, self._counter = f"{new_id()}-", itertools.count()
+        self._operations, self._counter = secrets.token_urlsafe(6), itertools.count()
         self._settings = scripts.settings_argument(config)
 
     async def connect(self) -> None:
@@ -234,7 +235,7 @@ class Store:
         return decode_answer(await self._send(script, *arguments, patient=patient))
 
     async def _send(self, script: scripts.Script, *arguments: scripts.Argument, patient: bool = False) -> Any:
-        operation, keys = f"{self._operations}{next(self._counter)}", [self.keys.outbox]
+        operation, keys = f"{self._operations}{next(self._counter):x}", [self.keys.outbox]
         return await self._retried(
             lambda: self._link.run(script, keys, operation, self._settings, *arguments), patient=patient
         )
@@ -262,10 +263,11 @@ class Store:
             "not_found": errors.SignatureNotFoundError(key),
             "already_in_container": errors.AlreadyInContainerError(key, where),
             "already_started": errors.AlreadyStartedError(key),
+            "running": errors.TaskAlreadyRunningError(key),
             "broken": errors.BrokenRecordError(key, detail),
             "cycle": errors.CycleError(key, where),
             "too_deep": errors.TooDeepError(key, MAX_DEPTH),
-            "illegal": errors.IllegalMoveError(key, "start", detail),
+            "illegal": errors.IllegalMoveError(key, "move", detail),
             "not_a_swarm": errors.IllegalMoveError(key, "change", "it is not a swarm"),
             "swarm_closed": errors.SwarmIsClosedError(key),
             "swarm_canceled": errors.SwarmIsCanceledError(key),

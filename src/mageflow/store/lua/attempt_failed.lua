@@ -11,7 +11,10 @@ if r.op == op then return answer('recorded') end
 if r.n ~= ARGV[4] then return answer('superseded') end
 local counted = release(id)
 local status = 'ended'
-if not ENDED[r.st] and not drop(id) then
+if not ENDED[r.st] and overtaken(id) then
+  status = 'superseded'
+  if counted then ready_again(id) end
+elseif not ENDED[r.st] and not drop(id) then
   status = 'recorded'
   call('HSET', P .. 'b:' .. home(id), id .. ':e', ARGV[7])
   put(id, { op = op, a = ARGV[5], of = 1, oa = now + tonumber(ARGV[6]) })

@@ -11,12 +11,13 @@ call('ZADD', P .. 'workers', int(now), ARGV[3])
 local stop = {}
 for i = 4, #ARGV, 2 do
   local id = ARGV[i]
-  local r = call('HMGET', P .. 's:' .. id, 'n', 'st')
-  if not r[1] or r[1] ~= ARGV[i + 1] then
+  local r = rec(id)
+  if not r or r.n ~= ARGV[i + 1] then
     stop[#stop + 1] = id
   else
+    local _, below_stopped = dead(id)
     call('ZADD', P .. 'runs', 'XX', int(now), id)
-    if ENDED[r[2]] then stop[#stop + 1] = id end
+    if ENDED[r.st] or below_stopped or overtaken(id) then stop[#stop + 1] = id end
   end
 end
 return stop

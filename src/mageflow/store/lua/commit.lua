@@ -11,6 +11,7 @@ ARGV[3..] is a sequence of verbs, each with a fixed number of values (`*` stands
   run id                                          start it
   close swarm
   patch id line                                   one line is appended to its body
+  steer id verb                                   suspend, interrupt, resume, cancel or remove; of no effect on what has ended
 Returns {'ok', rows, nodes, continues, heights}, or {'refused', ..., {code, id, detail}}: then nothing was changed.
 Invariant: all checks come before the first write; a repeat of an operation changes nothing.
 ]]
@@ -31,7 +32,7 @@ end
 local SHAPES = {
   draft = { 'id', 'begun' }, publish = { 'id', '*' }, run = { 'id' }, close = { 'id' }, message = { 'id', 'text' },
   patch = { 'id', 'text' }, claim = { 'id', 'container', 'x', 'message' }, members = { 'id', 'waiting', '*' },
-  add = { 'id', 'close_on_max', 'run', '*' },
+  add = { 'id', 'close_on_max', 'run', '*' }, steer = { 'id', 'verb_of' },
   node = { 'id', 'kind', 'container', 'x', 'fields', 'body', 'message', 'success', 'failure' },
 }
 
@@ -118,11 +119,11 @@ function check.claim(change)
   raise_height(container, id)
 end
 
--- Whether a member cannot open the swarms from this one upwards: one that has not started is in a chain.
+-- Whether a member cannot open the swarms from this one upwards: one that has not started is in a chain, which starts it.
 local function bound_to_chain(record)
   while record and record.st == 'p' and not record.rd do
-    if record.k ~= 's' then return true end
     record = record.c and rec(record.c)
+    if record and record.k ~= 's' then return true end
   end
   return false
 end
@@ -183,6 +184,16 @@ function check.close(change)
   if not swarm then return refuse('not_found', change.id) end
   if record.k ~= 's' then return refuse('not_a_swarm', change.id) end
   swarm.closed = true
+end
+
+function check.steer(change)
+  local id, verb, record = change.id, change.verb_of, rec(change.id)
+  if not record then return refuse('not_found', id) end
+  local running = record.k == 't' and call('ZSCORE', P .. 'runs', id)
+  if verb == 'suspend' and running and not record.mk and not ended(record, id) then return refuse('running', id) end
+  if verb ~= 'remove' then return end
+  if record.c or record.o or claimed[id] then return refuse('illegal', id, 'it is a part of a flow') end
+  if num(record, 'rf') > 0 then return refuse('illegal', id, 'a signature names it as a callback') end
 end
 
 function check.patch(change)
@@ -333,6 +344,50 @@ function write.close(change) close(change.id) end
 function write.patch(change)
   local key = P .. 'b:' .. home(change.id)
   call('HSET', key, change.id, (call('HGET', key, change.id) or '{}') .. '\n' .. change.text)
+end
+
+-- Rows of the node itself are taken out at once; those below when their delivery asks to run.
+local function mark(id, letter)
+  local fields, r = { mk = letter }, rec(id)
+  if letter == 'i' then fields.sp = call('INCR', P .. 'stamp') end
+  put(id, fields)
+  if not r.c and not r.o then
+    call('ZREM', P .. 'ix:p', id)
+    call('ZADD', P .. 'out', 'NX', int(now + settings[10]), '!u:' .. id)
+  end
+  if call('ZREM', P .. 'out', id) == 1 then hold(id, id) end
+end
+
+local steering = { cancel = cancel }
+
+function steering.suspend(id)
+  if not rec(id).mk and held(id) ~= 'i' then mark(id, 's') end
+end
+
+function steering.interrupt(id)
+  if rec(id).mk ~= 'i' then mark(id, 'i') end
+end
+
+function steering.resume(id)
+  local r = rec(id)
+  if not r.mk then return end
+  drop_fields(id, 'mk')
+  call('ZREM', P .. 'out', '!u:' .. id)
+  if not r.c and not r.o and r.st == 'p' and not r.rd and num(r, 'rf') == 0 then
+    call('ZADD', P .. 'ix:p', int(now + settings[KIND[r.k]]), id)
+  end
+  release_held(id)
+end
+
+function steering.remove(id)
+  cancel(id)
+  put(id, { re = 'removed' })
+  drop_fields(id, 'xt')
+  if num(rec(id), 'lv') == 0 then continue('!x:' .. id) end
+end
+
+function write.steer(change)
+  if change.verb_of == 'remove' or not ended(rec(change.id), change.id) then steering[change.verb_of](change.id) end
 end
 
 local remember = false

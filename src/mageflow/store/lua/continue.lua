@@ -2,7 +2,7 @@
 
   a  an open swarm in which nothing happens   c  cancel the members of an ended container   g  take back a draft
   k  copy a callback                          r  fill the slots of a swarm                 x  expire a finished flow
-  o  the own run of swarms that their members opened
+  o  the own run of swarms that their members opened   h  go on with what a mark held   u  cancel what is held too long
 
 ARGV[3] the row
 Returns {'ok', rows, nodes, continues}: the row is among the continues while something is left.
@@ -14,6 +14,12 @@ local steps = {}
 function steps.c() walk(id) end
 function steps.k() copy(id) end
 function steps.o() run_opened(id) end
+function steps.h() release_held(id) end
+
+function steps.u()
+  call('ZREM', P .. 'out', ARGV[3])
+  if rec(id).mk then cancel(id) end
+end
 
 function steps.r()
   call('ZREM', P .. 'out', ARGV[3])
@@ -25,6 +31,7 @@ function steps.a()
   call('ZREM', P .. 'out', ARGV[3])
   if r.st ~= 'a' or r.cl == '1' or dead(id) then return end
   if call('SCARD', P .. 'l:' .. id) > 0 or call('EXISTS', P .. 'q:' .. id) == 1 then return end
+  if held(id) then return call('ZADD', P .. 'out', int(now + settings[3]), ARGV[3]) end
   local due = num(r, 'ac') + settings[3]
   if due > now then return call('ZADD', P .. 'out', int(due), ARGV[3]) end
   call('HSET', P .. 'b:' .. home(id), id .. ':e', '{"type":"SwarmAbandonedError","message":"the swarm was left open and '
@@ -45,7 +52,7 @@ local function expire(node, offset, ttl, list)
   local fired = call('LRANGE', P .. 'c:' .. node, 0, -1)
   if #fired > 0 then call('RPUSH', list, unpack(fired)) end
   each_callback(node, forget)
-  for _, key in ipairs(r.k == 't' and { 's:', 'b:', 'c:' } or { 's:', 'b:', 'c:', 'm:', 'w:', 'q:', 'o:', 'l:' }) do
+  for _, key in ipairs(r.k == 't' and { 's:', 'b:', 'c:', 'h:' } or { 's:', 'b:', 'c:', 'm:', 'w:', 'q:', 'o:', 'l:', 'h:' }) do
     call('PEXPIRE', P .. key .. node, ttl)
   end
 end
@@ -53,7 +60,7 @@ end
 function steps.x()
   local list, r = P .. 'x:' .. id, rec(id)
   if r and not r.xt then
-    put(id, { xt = r.re == 'expired' and 1 or settings[3 + KIND[r.k]] })
+    put(id, { xt = (r.re == 'expired' or r.re == 'removed') and 1 or settings[3 + KIND[r.k]] })
     call('RPUSH', list, id .. ' 0')
   end
   while budget > 0 do

@@ -12,7 +12,10 @@ if r.n ~= run then return answer('superseded') end
 local counted = release(id)
 local status = 'ended'
 local _, stop = dead(id)
-if not ENDED[r.st] and not stop then
+if not ENDED[r.st] and not stop and overtaken(id) then
+  status = 'superseded'
+  if counted then ready_again(id) end
+elseif not ENDED[r.st] and not stop then
   status = 'recorded'
   call('ZREM', P .. 'out', id)
   call('HSET', P .. 'b:' .. home(id), id .. (outcome == 'd' and ':r' or ':e'), ARGV[6])

@@ -8,7 +8,7 @@ local PAGE = 20
 local jobs, first = {}, 1
 local rows, nodes, continues, seen = {}, {}, {}, {}
 local copies = 0
-local end_node, ready, refill, walk, copy, settle, run_opened
+local end_node, ready, refill, walk, copy, settle, run_opened, hold
 
 local function push(job, ...) jobs[#jobs + 1] = { job, ... } end
 
@@ -192,6 +192,32 @@ end
 
 local function all_ended(r) return num(r, 'nd') + num(r, 'nf') + num(r, 'nc') >= num(r, 'nm') end
 
+-- What is held gives back its slot once nothing below it is dispatched or runs; so do the held containers above it.
+local function give_back_slots(id)
+  local r = rec(id)
+  while r.c do
+    local above, container = r.c, rec(r.c)
+    if container.k == 's' then
+      if not held(id) or container.st ~= 'a' then return end
+      if call('SREM', P .. 'l:' .. above, id) == 1 then
+        put(id, { sl = 0 })
+        push(refill, above)
+      end
+      if call('SCARD', P .. 'l:' .. above) > 0 then return end
+    end
+    id, r = above, container
+  end
+end
+
+-- A signature waits for the end of a hold.
+hold = function(id, node)
+  if not rec(id).hd then
+    put(id, { hd = 1 })
+    call('RPUSH', P .. 'h:' .. node, id)
+  end
+  give_back_slots(id)
+end
+
 -- A run that is stopped keeps its slot in every living swarm above it until its last report; so does the walk that stops
 -- runs, until it is through.
 local function keep_slots(id, run)
@@ -217,18 +243,39 @@ end
 -- the others when the walk comes to them or they end.
 local function begin_walk(id, reason, stop, from)
   local r = rec(id)
-  local fields = { wr = reason, wi = stop and 1 or 0, wc = from or 0 }
+  local fields = { wr = r.wr or reason, wi = stop and 1 or 0, wc = from or 0 }
   if r.k == 's' and not r.wc then fields.nc = num(r, 'nm') - num(r, 'nd') - num(r, 'nf') - num(r, 'na') end
   put(id, fields)
   if stop then keep_slots(id, 'w') end
   push(walk, id)
 end
 
+-- A container is complete; under a mark it ends, and fires callbacks, at resume. Returns whether it ended.
+local function complete(id, st)
+  local mark, node = held(id)
+  if mark and mark ~= 'c' then
+    put(id, { po = st })
+    hold(id, node)
+    return false
+  end
+  push(end_node, id, st)
+  return true
+end
+
+-- Fail a container whose error is known: what has not started of it from `from` on is canceled.
+local function fail(id, from)
+  if not complete(id, 'f') then return end
+  if rec(id).k == 'c' then
+    begin_walk(id, 'skipped', false, from)
+  else
+    begin_walk(id, 'swarm_failed', rec(id).os == 'interrupt')
+  end
+end
+
 -- Fail a swarm: `source` is where its error is to be found.
 local function fail_swarm(id, source)
   put(id, { es = source })
-  push(end_node, id, 'f')
-  begin_walk(id, 'swarm_failed', rec(id).os == 'interrupt')
+  fail(id)
 end
 
 local function chain_goes_on(id, member, st)
@@ -242,12 +289,11 @@ local function chain_goes_on(id, member, st)
       push(ready, next_id)
     else
       put(id, { rs = leaf })
-      push(end_node, id, 'd')
+      complete(id, 'd')
     end
   else
     put(id, { es = rec(member).es or member })
-    push(end_node, id, 'f')
-    begin_walk(id, 'skipped', false, num(rec(member), 'x') + 1)
+    fail(id, num(rec(member), 'x') + 1)
   end
 end
 
@@ -273,6 +319,7 @@ local function child_ended(id, member, st, was)
     if st == 'c' and r.k == 's' then add(id, 'nc', 1) end
     return settle(id)
   end
+  if r.po or r.st ~= 'a' then return end
   if r.k == 'c' then chain_goes_on(id, member, st) else swarm_goes_on(id, member, st) end
 end
 
@@ -281,6 +328,7 @@ end_node = function(id, st, reason)
   local r = rec(id)
   if ENDED[r.st] then return end
   local was = r.st
+  if st ~= 'c' and held(id) == 'c' then st, reason = 'c', 'canceled' end
   put(id, { st = st, t2 = now, re = reason })
   if st ~= 'c' then fire(id, st == 'd' and 's' or 'f') end
   if r.k == 's' then
@@ -288,7 +336,8 @@ end_node = function(id, st, reason)
     call('UNLINK', P .. 'q:' .. id, P .. 'w:' .. id, P .. 'o:' .. id, P .. 'l:' .. id)
   end
   if r.c then return child_ended(r.c, id, st, was) end
-  index(id, 'a', st)
+  index(id, r.lv and 'a' or 'p', st)
+  if not r.lv and not r.o then add(id, 'lv', 1) end
   call('PUBLISH', P .. 'ended', id)
   live(id, -1)
 end
@@ -370,6 +419,69 @@ run_opened = function(id)
   continue('!o:' .. id)
 end
 
+-- The outermost container above, or the signature itself, that gave its slot back.
+local function without_slot(id)
+  local outermost
+  while id do
+    local record = rec(id)
+    if record.sl then outermost = id end
+    id = record.c
+  end
+  return outermost
+end
+
+local function ask_for_slot(id)
+  if rec(id).sl ~= '0' then return end
+  put(id, { sl = 'q' })
+  call('LPUSH', P .. 'q:' .. rec(id).c, id)
+  push(refill, rec(id).c)
+end
+
+-- A signature that no mark holds any more, with the slots that it needs, goes on where it stopped.
+local function go_on(id)
+  local r = rec(id)
+  drop_fields(id, 'hd')
+  if call('EXISTS', P .. 'h:' .. id) == 1 then continue('!h:' .. id) end
+  if r.po then
+    local outcome = r.po
+    drop_fields(id, 'po')
+    if outcome == 'f' then fail(id, 0) else complete(id, outcome) end
+  elseif r.st == 'p' then
+    push(ready, id)
+  elseif r.k == 't' then
+    if not call('ZSCORE', P .. 'runs', id) and not call('ZSCORE', P .. 'out', id) then row(id) end
+  elseif r.k == 's' then
+    push(refill, id)
+  end
+end
+
+-- The mark that held a signature is gone, or the slot that it waited for is there: look again.
+local function unhold(id)
+  local r = rec(id)
+  if not r or not r.hd then return end
+  budget = budget - 1
+  if ENDED[r.st] or drop(id) then return end
+  local mark, node = held(id)
+  if mark == 'c' then return push(end_node, id, 'c', 'canceled') end
+  if mark then return call('RPUSH', P .. 'h:' .. node, id) end
+  local container = without_slot(id)
+  if not container then return go_on(id) end
+  if container ~= id then call('RPUSH', P .. 'h:' .. container, id) end
+  ask_for_slot(container)
+end
+
+-- Work off what a mark held.
+local function release_held(id)
+  local list = P .. 'h:' .. id
+  local left = call('LLEN', list)
+  while budget > 0 and left > 0 do
+    unhold(call('LPOP', list))
+    left = left - 1
+  end
+  if left > 0 then return continue('!h:' .. id) end
+  call('ZREM', P .. 'out', '!h:' .. id)
+end
+
 -- The next member in the queue of a swarm, or nothing. One that was started by itself may be in there twice.
 local function next_ready(id)
   while budget > 0 do
@@ -390,21 +502,27 @@ end
 -- Fill the free slots of a swarm; end it when there is nothing left to wait for.
 refill = function(id)
   local r = rec(id)
-  if r.st ~= 'a' or dead(id) then return end
+  if r.st ~= 'a' or r.po or dead(id) then return end
+  local mark, node = held(id)
+  if mark then return hold(id, node) end
   local bound = r.mc and tonumber(r.mc) or math.huge
-  local held = call('SCARD', P .. 'l:' .. id)
-  while held < bound do
+  local slots = call('SCARD', P .. 'l:' .. id)
+  while slots < bound do
     local member = next_ready(id)
     if not member then break end
-    if rec(member).st == 'p' and call('SADD', P .. 'l:' .. id, member) == 1 then
-      held = held + 1
+    if rec(member).sl == 'q' and call('SADD', P .. 'l:' .. id, member) == 1 then
+      slots = slots + 1
+      drop_fields(member, 'sl')
+      go_on(member)
+    elseif rec(member).st == 'p' and not rec(member).sl and call('SADD', P .. 'l:' .. id, member) == 1 then
+      slots = slots + 1
       push(ready, member)
     end
   end
-  if held < bound and call('EXISTS', P .. 'q:' .. id) == 1 then return continue('!r:' .. id) end
+  if slots < bound and call('EXISTS', P .. 'q:' .. id) == 1 then return continue('!r:' .. id) end
   if r.cl == '1' then
-    if all_ended(r) then push(end_node, id, 'd') end
-  elseif held == 0 then
+    if all_ended(r) then complete(id, 'd') end
+  elseif slots == 0 then
     put(id, { ac = now })
     call('ZADD', P .. 'out', int(now + settings[3]), '!a:' .. id)
   end
@@ -413,8 +531,7 @@ end
 local function activate(id, own)
   local r = rec(id)
   put(id, { st = 'a', t1 = now, rd = 1, own = own })
-  if r.c then add(r.c, 'na', 1) else index(id, 'p', 'a') end
-  if not r.c and not r.o then add(id, 'lv', 1) end
+  if r.c then add(r.c, 'na', 1) end
   if r.k == 'c' then
     local member = call('LINDEX', P .. 'm:' .. id, 0)
     rec(member)
@@ -428,14 +545,45 @@ end
 -- A signature may start: a task gets a row of the outbox, a container opens.
 ready = function(id, own)
   local r = rec(id)
-  if r.st ~= 'p' then return end
+  if r.st ~= 'p' then
+    -- A member of a chain that was canceled before its turn fails the chain when its turn comes.
+    if r.st == 'c' and r.c and rec(r.c).k == 'c' then child_ended(r.c, id, 'c', 'p') end
+    return
+  end
   budget = budget - 1
-  if r.k ~= 't' then return activate(id, r.own == '0' and 0 or 1) end
-  if not r.c and not r.o then
+  if not r.c and not r.o and not r.lv then
     index(id, 'p', 'a')
     add(id, 'lv', 1)
   end
+  local mark, node = held(id)
+  if mark == 'c' then return push(end_node, id, 'c', 'canceled') end
+  if mark then return hold(id, node) end
+  if r.k ~= 't' then return activate(id, r.own == '0' and 0 or 1) end
   row(id)
+end
+
+-- Cancel a signature and what is below it: nothing more starts, what runs is stopped, no callbacks fire.
+local function cancel(id)
+  local r = rec(id)
+  if ENDED[r.st] then return end
+  put(id, { mk = 'c', sp = call('INCR', P .. 'stamp') })
+  call('ZREM', P .. 'out', id, '!u:' .. id)
+  if call('ZSCORE', P .. 'runs', id) then keep_slots(id, r.n) end
+  local waits = r.c and rec(r.c).k == 'c' and not r.rd
+  if waits then
+    put(id, { st = 'c', t2 = now, re = 'canceled' })
+  else
+    end_node(id, 'c', 'canceled')
+  end
+  if r.k ~= 't' and num(r, 'nm') > 0 then begin_walk(id, 'canceled', true) end
+  if call('EXISTS', P .. 'h:' .. id) == 1 then continue('!h:' .. id) end
+end
+
+-- A task that was stopped, or lost its worker, is ready again: with a row, or on the list of what holds it.
+local function ready_again(id)
+  local mark, node = held(id)
+  if mark == 'c' then return push(end_node, id, 'c', 'canceled') end
+  if mark then hold(id, node) else row(id) end
 end
 
 local function answer(status, extra) return { status, rows, nodes, continues, extra or {} } end

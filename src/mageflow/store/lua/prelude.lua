@@ -3,8 +3,8 @@
 
 KEYS[1]  `{mf:<namespace>}:out`; every other key is built from its prefix, always with the same hash tag.
 ARGV[1]  operation id, made once for each API call
-ARGV[2]  settings, nine numbers: never-started ttl (task chain swarm), finished ttl (task chain swarm), all in ms; crash
-         limit; largest value in bytes that is sent along with a row; lease in ms
+ARGV[2]  settings, ten numbers: never-started ttl (task chain swarm), finished ttl (task chain swarm), all in ms; crash
+         limit; largest value in bytes that is sent along with a row; lease in ms; suspended ttl in ms
 
 Keys behind the prefix
   out        zset    outbox: signature id (dispatch row) or `!<kind>:<id>` (continue row) -> due time in ms
@@ -19,6 +19,8 @@ Keys behind the prefix
   q:<id>     list    ready members of a swarm; `*n` stands for the next n of w:<id>
   o:<id>     list    member swarms that one of their members opened, before the own run of both
   l:<id>     set     slots of a swarm: member ids, `<id>~<run>` for a run that outlived its member, `<id>~w` for a walk
+  h:<id>     list    what the mark of this node holds, or what waits for the slot that it gave back
+  stamp      string  counter of interrupts and cancels
   k:<id>     list    copies still to be made for a fired callback;   x:<id>  list  records still to be expired
 
 Fields of a record
@@ -28,7 +30,9 @@ Fields of a record
   in id of the value injected   ie id of the error injected   rs source of the result   es source of the error   re reason
   rf records that name it as a callback   lv what keeps a root from expiring: itself, fired callbacks, runs
   nm members   na active   nd done   nf failed   nc canceled   wc cursor of the cancel walk   wr its reason   wi it stops runs
-  xt ttl of the expiry walk   mc sf mt os cl  swarm settings and the gate   own  the swarm's own run came   ac  last activity of an open swarm
+  xt ttl of the expiry walk   mk mark (s suspended, i interrupted, c canceled)   sp stamp of the newest interrupt or cancel   rt stamp at the run's start
+  hd on a list of held ones   sl slot given back (0), asked for again (q)   po outcome that waits for the end of a hold
+  mc sf mt os cl  swarm settings and the gate   own  the swarm's own run came   ac  last activity of an open swarm
 ]]
 local P = string.match(KEYS[1], '^(.*:)')
 local call = redis.call
@@ -76,6 +80,11 @@ local function add(id, name, amount)
   return tonumber(record[name])
 end
 
+local function drop_fields(id, ...)
+  call('HDEL', P .. 's:' .. id, ...)
+  for _, name in ipairs({ ... }) do rec(id)[name] = nil end
+end
+
 local function num(record, name) return tonumber(record[name] or 0) end
 local function home(id) return rec(id).c or id end
 
@@ -103,9 +112,36 @@ local function dead(id)
   return nearest, stop
 end
 
+local STRENGTH = { s = 1, i = 2, c = 3 }
+
+-- The strongest mark on the path of a signature, and the node that carries it. Marks reach the callbacks fired below them.
+local function held(id)
+  local mark, node
+  while id do
+    local record = rec(id)
+    if not record then break end
+    if record.mk and (not mark or STRENGTH[record.mk] > STRENGTH[mark]) then mark, node = record.mk, id end
+    id = record.c or record.o
+  end
+  return mark, node
+end
+
+-- Whether a node on the path was interrupted or canceled after a run had started: what that run reports is discarded.
+local function overtaken(id)
+  local started = num(rec(id), 'rt')
+  while id do
+    local record = rec(id)
+    if not record then return false end
+    if num(record, 'sp') > started then return true end
+    id = record.c or record.o
+  end
+  return false
+end
+
 -- The effective status if it is an ended one.
 local function ended(record, id)
   if ENDED[record.st] then return record.st end
+  if held(id) == 'c' then return 'c' end
   local above, stop = dead(id)
   if above and (stop or record.st == 'p' or record.k ~= 't' or not call('ZSCORE', P .. 'runs', id)) then return 'c' end
 end

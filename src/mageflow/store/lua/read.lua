@@ -13,7 +13,7 @@ for i = 3, #ARGV do
     local flat = {}
     for name, value in pairs(r) do flat[#flat + 1], flat[#flat + 2] = name, value end
     local p = call('HMGET', P .. 'b:' .. home(id), id, id .. ':m', id .. ':s', id .. ':f', id .. ':r', id .. ':e', id .. ':p')
-    out[#out] = { flat, ended(r, id) or r.st, p[1], p[2], p[3], p[4], p[5], p[6], p[7], r.rs or r.es or id,
+    out[#out] = { flat, ended(r, id) or held(id) or r.st, p[1], p[2], p[3], p[4], p[5], p[6], p[7], r.rs or r.es or id,
       r.k == 's' and call('SCARD', P .. 'l:' .. id) or 0 }
   end
 end

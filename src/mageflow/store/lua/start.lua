@@ -1,7 +1,7 @@
 --[[ A delivery asks to run.
 
 ARGV[3] id   [4] dispatch   [5] attempts used before   [6] worker   [7] id of the run at the task manager
-Returns {'run', ..., {run, attempt}} or the reason why not: gone, ended, canceled, stale, duplicate.
+Returns {'run', ..., {run, attempt}} or the reason why not: gone, ended, canceled, held, stale, duplicate.
 Invariant: of the deliveries of one dispatch and attempt one is accepted, unless the lease of that run lapsed.
 ]]
 local id, dispatch, attempt = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -10,6 +10,15 @@ if not r then return answer('gone') end
 if r.op == op then return answer('run', { num(r, 'n'), attempt }) end
 if ENDED[r.st] then return answer('ended') end
 if dead(id) then return answer('canceled') end
+local mark, node = held(id)
+if mark then
+  if not call('ZSCORE', P .. 'runs', id) then
+    call('ZREM', P .. 'out', id)
+    if mark == 'c' then end_node(id, 'c', 'canceled') else hold(id, node) end
+    drain()
+  end
+  return answer(mark == 'c' and 'canceled' or 'held')
+end
 local d, a = num(r, 'd'), num(r, 'a')
 if dispatch < d or (dispatch == d and attempt < a) then return answer('stale') end
 local seen_alive = call('ZSCORE', P .. 'runs', id)
@@ -19,7 +28,8 @@ end
 local newest = r.tn and r.oa and call('HGET', P .. 'lo', r.tn)
 call('ZREM', P .. 'out', id)
 call('ZADD', P .. 'runs', int(now), id)
-local fields = { n = num(r, 'n') + 1, w = ARGV[6], op = op, sd = dispatch .. '.' .. attempt, d = dispatch, a = attempt }
+local fields = { n = num(r, 'n') + 1, w = ARGV[6], op = op, sd = dispatch .. '.' .. attempt, d = dispatch, a = attempt,
+  rt = tonumber(call('GET', P .. 'stamp') or nil) }
 if r.st == 'p' then
   fields.st, fields.t1 = 'a', now
   if r.c then add(r.c, 'na', 1) end

@@ -8,7 +8,7 @@ local r = rec(id)
 if not r then return answer('gone') end
 if r.n ~= ARGV[4] then return answer('superseded') end
 local counted = release(id)
-if counted and not ENDED[r.st] and not drop(id) then row(id) end
+if counted and not ENDED[r.st] and not drop(id) then ready_again(id) end
 drain()
 if counted then live(id, -1) end
 return answer('recorded')

@@ -33,6 +33,10 @@ for _, id in ipairs(due) do
     local r = rec(id)
     if not r or ended(r, id) then
       call('ZREM', P .. 'out', id)
+    elseif held(id) then
+      call('ZREM', P .. 'out', id)
+      ready_again(id)
+      drain()
     elseif num(r, 'of') == 0 then
       call('ZADD', P .. 'out', int(now + OFFER_AFTER), id)
       offer(id)
@@ -52,7 +56,7 @@ local function lapse(id)
         .. int(lapses) .. ' times (crash_limit)"}')
       push(end_node, id, 'f')
     else
-      row(id)
+      ready_again(id)
     end
   end
   drain()
