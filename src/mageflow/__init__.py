@@ -19,7 +19,7 @@ from mageflow.handle import FlowHandle
 from mageflow.registry import find_client
 from mageflow.signature import ChainSignature, Signature, TaskSignature
 from mageflow.swarm import SwarmSignature
-from mageflow.views import Progress
+from mageflow.views import Progress, Wait
 
 __version__ = "0.1.0"
 
@@ -44,6 +44,11 @@ async def aswarm(
 def abounded_field(*, ignore_redis_error: bool = False) -> AbstractAsyncContextManager[None]:
     """Write what a block describes in one step at its exit; see `Mageflow.abounded_field`."""
     return find_client().abounded_field(ignore_redis_error=ignore_redis_error)
+
+
+async def why(key: str) -> Wait | None:
+    """Return the one thing that a signature waits on; see `Mageflow.why`."""
+    return await find_client().why(key)
 
 
 async def pause(key: str, type: PauseActionTypes | str = PauseActionTypes.SUSPEND) -> Status:  # noqa: A002 - the users' word
@@ -100,6 +105,7 @@ __all__ = [
     "SwarmSignature",
     "TTLConfig",
     "TaskSignature",
+    "Wait",
     "abounded_field",
     "achain",
     "asign",
@@ -116,4 +122,5 @@ __all__ = [
     "resume_task",
     "sign",
     "swarm",
+    "why",
 ]

@@ -17,6 +17,7 @@ from mageflow.session import Session
 from mageflow.signature import ChainSignature, Signature, TaskSignature
 from mageflow.store.codec import Record, record_of
 from mageflow.swarm import SwarmSignature, signature_of
+from mageflow.views import Wait, why
 
 
 class Verbs:
@@ -184,6 +185,14 @@ class Verbs:
 
     async def _known(self, key: str) -> Signature[Any, Any]:
         return signature_of(self._session, await self._session.read(id_of(self.config.namespace, key)))
+
+    async def why(self, key: str) -> Wait | None:
+        """Return the one thing that a signature waits on, and since when; `None` when it has ended. One round trip.
+
+        Raises:
+            SignatureNotFoundError: the key is unknown.
+        """
+        return await why(await self._session.store(), id_of(self.config.namespace, key))
 
     async def pause(self, key: str, type: PauseActionTypes | str = PauseActionTypes.SUSPEND) -> Status:  # noqa: A002 - the users' word
         """Suspend or interrupt the signature of a key; see `Signature.suspend` and `Signature.interrupt`.

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+from mageflow.flow.ids import key_of
 from mageflow.flow.status import Status
 from mageflow.store.codec import Record, text
 from mageflow.store.store import CHUNK, Store
@@ -48,6 +49,36 @@ def progress_of(record: Record) -> Progress:
         per_second=rate,
         seconds_left=0.0 if ended >= total else left,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait:
+    """The one thing that an unended signature waits on.
+
+    Args:
+        kind: `mark` (`on`: the key that carries it), `run` (the worker), `row` (of the outbox), `slot` (of that swarm),
+            `member` (its own, or the one before it), `open gate`, `start` (of itself, of its container, or a firing).
+        on: its name.
+        since: seconds since the epoch.
+    """
+
+    kind: str
+    on: str
+    since: float
+
+
+async def why(store: Store, identifier: str) -> Wait | None:
+    """Return what a signature waits on; `None` when it has ended. One round trip.
+
+    Raises:
+        SignatureNotFoundError: there is no record.
+    """
+    found = await store.why(identifier)
+    if found is None:
+        return None
+    kind, on, since = found
+    named = kind in {"mark", "slot", "member", "open gate"} or (kind == "start" and on != "firing")
+    return Wait(kind=kind, on=key_of(store.config.namespace, on) if named else on, since=since)
 
 
 async def members(store: Store, container: str, status: Status | None = None) -> AsyncIterator[Record]:

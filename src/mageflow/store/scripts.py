@@ -46,6 +46,7 @@ CONTINUE = _load("continue")
 OFFERED = _load("offered", shared=False)
 BEAT = _load("beat", shared=False)
 READ = _load("read", shared=False)
+WHY = _load("why", shared=False)
 
 
 def settings_argument(config: MageflowConfig) -> str:

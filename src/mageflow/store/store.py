@@ -204,6 +204,17 @@ class Store:
                 raise errors.BrokenRecordError(key_of(self.config.namespace, ids[0]), error.reason) from error
             return [reply for identifier in ids for reply in await self._page([identifier])]
 
+    async def why(self, identifier: str) -> tuple[str, str, float] | None:
+        """Return what a signature waits on: kind, name, since when; `None` if it has ended. One round trip.
+
+        Raises:
+            SignatureNotFoundError: there is no record.
+        """
+        reply = await self._send(scripts.WHY, identifier)
+        if reply is None:
+            raise errors.SignatureNotFoundError(key_of(self.config.namespace, identifier))
+        return (text(reply[0]), text(reply[1]), int(reply[2] or 0) / 1000) if reply else None
+
     async def command(self, *command: Any) -> Any:
         """Send one command that may be repeated."""
         return await self._retried(lambda: self._link.call(*command), patient=False)

@@ -119,13 +119,18 @@ function check.claim(change)
   raise_height(container, id)
 end
 
--- Whether a member cannot open the swarms from this one upwards: one that has not started is in a chain, which starts it.
-local function bound_to_chain(record)
-  while record and record.st == 'p' and not record.rd do
-    record = record.c and rec(record.c)
-    if record and record.k ~= 's' then return true end
+local function foreign_draft(record)
+  return record.dr and record.dr ~= publishing and call('ZSCORE', P .. 'drafts', record.dr)
+end
+
+-- Why a member cannot open the swarms from this one upwards, if so.
+local function closed_above(record)
+  while record and record.st == 'p' and not record.rd and record.c do
+    local above = rec(record.c)
+    if not above or foreign_draft(record) then return 'a container above is being written' end
+    if above.k ~= 's' then return 'a chain above starts it' end
+    record = above
   end
-  return false
 end
 
 local function swarm_state(id)
@@ -145,7 +150,7 @@ function check.add(change)
   if status or swarm.closed then return refuse('swarm_closed', change.id) end
   swarm.total = swarm.total + #change.ids
   if swarm.limit and swarm.total > swarm.limit then return refuse('too_many', change.id, int(swarm.limit)) end
-  if change.run == '1' and bound_to_chain(record) then return refuse('illegal', change.id, 'a chain above starts it') end
+  if change.run == '1' and closed_above(record) then return refuse('illegal', change.id, closed_above(record)) end
   change.closes = change.close_on_max == '1' and swarm.total == swarm.limit
   swarm.closed = change.closes
   local above = depth(change.id)
@@ -164,8 +169,7 @@ function check.run(change)
   if not record then return refuse('not_found', change.id) end
   local above = record.c or claimed[change.id]
   local container = above and rec(above)
-  local foreign = record.dr and record.dr ~= publishing and call('ZSCORE', P .. 'drafts', record.dr)
-  if above and (foreign or not container) then
+  if above and (foreign_draft(record) or not container) then
     return refuse('illegal', change.id, 'it is being added to a container')
   end
   if container and container.k ~= 's' then return refuse('illegal', change.id, 'its container starts it') end
@@ -176,7 +180,7 @@ function check.run(change)
     return refuse('already_started', change.id)
   end
   started[change.id] = true
-  if bound_to_chain(container) then return refuse('illegal', change.id, 'a chain above starts it') end
+  if closed_above(container) then return refuse('illegal', change.id, closed_above(container)) end
 end
 
 function check.close(change)
@@ -348,7 +352,7 @@ end
 
 -- Rows of the node itself are taken out at once; those below when their delivery asks to run.
 local function mark(id, letter)
-  local fields, r = { mk = letter }, rec(id)
+  local fields, r = { mk = letter, mw = now }, rec(id)
   if letter == 'i' then fields.sp = call('INCR', P .. 'stamp') end
   put(id, fields)
   if not r.c and not r.o then

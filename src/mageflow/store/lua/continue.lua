@@ -81,7 +81,7 @@ local function take_back_claim(id)
   if texts[2] then call('HSET', to, id .. ':s', texts[2]) end
   if texts[3] then call('HSET', to, id .. ':f', texts[3]) end
   call('HDEL', from, id, id .. ':m', id .. ':s', id .. ':f')
-  call('HDEL', P .. 's:' .. id, 'c', 'x', 'dr')
+  drop_fields(id, 'c', 'x', 'dr')
   if num(r, 'rf') == 0 then call('ZADD', P .. 'ix:p', int(now + settings[KIND[r.k]]), id) end
 end
 

@@ -30,7 +30,7 @@ Fields of a record
   in id of the value injected   ie id of the error injected   rs source of the result   es source of the error   re reason
   rf records that name it as a callback   lv what keeps a root from expiring: itself, fired callbacks, runs
   nm members   na active   nd done   nf failed   nc canceled   wc cursor of the cancel walk   wr its reason   wi it stops runs
-  xt ttl of the expiry walk   mk mark (s suspended, i interrupted, c canceled)   sp stamp of the newest interrupt or cancel   rt stamp at the run's start
+  xt ttl of the expiry walk   mk mark (s suspended, i interrupted, c canceled)   mw since when   sp stamp of the newest interrupt or cancel   rt stamp at the run's start
   hd on a list of held ones   sl slot given back (0), asked for again (q)   po outcome that waits for the end of a hold
   mc sf mt os cl  swarm settings and the gate   own  the swarm's own run came   ac  last activity of an open swarm
 ]]
