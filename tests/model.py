@@ -221,11 +221,11 @@ class Model:
         return "illegal" if node.container and self._bound_to_chain(node.container) else None
 
     def _bound_to_chain(self, container: Node) -> bool:
-        """Whether a member cannot open this container and those above it: a chain starts them."""
+        """Whether a member cannot open this container and those above: a chain or an incomplete block holds them."""
         for above in (container, *container.above):
             if above.status != "p" or above.told:
                 return False
-            if above.kind != "s":
+            if above.draft or (above.container is not None and above.container.kind != "s"):
                 return True
         return False
 

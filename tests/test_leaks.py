@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -10,6 +10,7 @@ import redis
 
 from mageflow import Mageflow
 from tests.leaks import Namespace, remove
+from tests.scenarios.support import nothing
 
 MakeClient = Callable[..., Mageflow]
 
@@ -39,9 +40,9 @@ def _stale(server: redis.Redis, namespace: str) -> list[str]:
     ],
 )
 def test_key_that_nothing_removes_is_found(
-    server: redis.Redis, namespace: str, name: str, fields: dict[str, Any]
+    server: redis.Redis, namespace: str, name: str, fields: Mapping[Any, Any]
 ) -> None:
-    """An ended flow, an active one that waits on nothing, an unnamed template, an orphan or an unknown key is reported."""
+    """An ended flow, one that waits on nothing, an unnamed template, an orphan and an unknown key are reported."""
     key = f"{{mf:{namespace}}}:{name}"
     server.hset(key, mapping=fields)
     assert _stale(server, namespace) == [name]
@@ -50,7 +51,7 @@ def test_key_that_nothing_removes_is_found(
 
 
 def test_flow_that_goes_on_is_not_reported(server: redis.Redis, namespace: str) -> None:
-    """Records of a flow with a row that is due, with a run, or with an expiry are in order, and so are their templates."""
+    """Records of a flow with a row that is due, a run or an expiry are in order, and so are their templates."""
     prefix = f"{{mf:{namespace}}}:"
     for root, where in (("DUE", "out"), ("RUNS", "runs"), ("NEW", "ix:p")):
         server.hset(f"{prefix}s:{root}", mapping={"k": "c", "st": "a"})
@@ -67,7 +68,7 @@ async def test_real_flow_with_its_expiry_taken_away_is_found(
 ) -> None:
     """What a client really wrote is in order as long as its expiry is listed, and reported once it is not."""
     client = make_client()
-    client.task(name="noop")(lambda msg: None)
+    client.task(name="noop")(nothing)
     await client.achain(["noop", "noop"])
     await client.shutdown()
     assert _stale(server, namespace) == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import redis
@@ -52,6 +52,10 @@ class Failure(BaseModel):
     error: ErrorValue
 
 
+async def nothing(msg: Message) -> None:
+    """Take anything and return nothing."""
+
+
 class BrokenError(Exception):
     """What `fail` raises."""
 
@@ -59,8 +63,8 @@ class BrokenError(Exception):
 class Stage:
     """A client with tasks.
 
-    `echo` returns its message, `double` and `add` calculate, `total` sums up a list, `fail` raises, `note` returns nothing,
-    `on_error` takes an error, `wait` holds until the test opens its gate. All of them keep the messages they got.
+    `echo` returns its message, `double` and `add` calculate, `total` sums up a list, `fail` raises, `note` returns
+    nothing, `on_error` takes an error, `wait` holds until the test opens its gate. They keep the messages they got.
     """
 
     def __init__(self, client: Mageflow) -> None:
@@ -154,7 +158,7 @@ class Server:
 
     def dump(self) -> dict[str, object]:
         """Return every key of the namespace with all that is in it; of the never started the ids alone."""
-        found = cast("list[bytes]", list(self.connection.scan_iter(match=self.keys.everything, count=1000)))
+        found = cast("Iterator[bytes]", self.connection.scan_iter(match=self.keys.everything, count=1000))
         dumped = {key.decode(): self._value(key) for key in found}
         return {
             key: set(cast("dict[bytes, float]", value)) if key.endswith(":ix:p") else value
@@ -192,7 +196,7 @@ class Server:
 
     def time_to_live(self, key: str) -> int:
         """Return the seconds that the record of a signature will live; -1: for ever, -2: it is gone."""
-        return cast("int", self.connection.ttl(self.keys.record(self.id_of(key))))
+        return self.connection.ttl(self.keys.record(self.id_of(key)))
 
     def fired_by(self, key: str) -> list[str]:
         """Return the keys of the callbacks that a signature fired."""

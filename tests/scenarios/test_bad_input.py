@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import socket
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
-from mageflow import Mageflow, MageflowConfig, Signature, Status, SwarmConfig, SwarmSignature
+from mageflow import Mageflow, Signature, SwarmConfig, SwarmSignature
 from mageflow.errors import (
     AlreadyInContainerError,
     AlreadyStartedError,
-    BrokenRecordError,
     ChainTooShortError,
     CycleError,
     FlowFailedError,
@@ -24,38 +19,15 @@ from mageflow.errors import (
     NotSerialisableError,
     PayloadTooLargeError,
     SignatureNotFoundError,
-    StoreUnavailableError,
     SwarmIsClosedError,
     TooManyTasksError,
     UnrecognizedTaskError,
 )
 from tests.conftest import MakeClient
-from tests.eventually import eventually
+from tests.scenarios.refusals import Calls, refused, unchanged
 from tests.scenarios.support import Number, Server, Stage
 
 UNKNOWN = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
-Calls = dict[str, Callable[[], Awaitable[object]]]
-
-
-@contextmanager
-def unchanged(server: Server) -> Iterator[None]:
-    """Fail when anything in the namespace differs after the block, and when there was nothing in it."""
-    before = server.dump()
-    yield
-    after = server.dump()
-    assert before
-    assert {key for key in before | after if before.get(key) != after.get(key)} == set()
-
-
-async def _refused(server: Server, calls: Calls, error: type[Exception], *parts: str) -> None:
-    """Check that each call raises this error, whose text has all the parts, and changes nothing."""
-    await eventually(server.all_offered, "what was started is noted")
-    for name, call in calls.items():
-        with unchanged(server):
-            with pytest.raises(error) as caught:
-                await call()
-            text = str(caught.value)
-            assert all(part in text for part in parts), f"{name}: {text}"
 
 
 async def test_unknown_task_name_offers_the_closest(idle: Stage, server: Server) -> None:
@@ -73,18 +45,18 @@ async def test_unknown_task_name_offers_the_closest(idle: Stage, server: Server)
         "adding": lambda: swarm.add_task("duoble"),
         "adding many": lambda: swarm.aio_run_in_swarm([free, "duoble"]),
     }
-    await _refused(server, calls, UnrecognizedTaskError, "'duoble'", "did you mean 'double'", client.config.namespace)
+    await refused(server, calls, UnrecognizedTaskError, "'duoble'", "did you mean 'double'", client.config.namespace)
 
 
 async def test_task_is_named_exactly_once(idle: Stage, server: Server) -> None:
     """Neither name, or both, raise `ValueError`."""
     await idle.client.asign("echo")
     calls: Calls = {
-        "none": lambda: idle.client.asign(),
+        "none": idle.client.asign,
         "both": lambda: idle.client.asign("echo", task_name="echo"),
         "none with arguments": lambda: idle.client.asign(n=1),
     }
-    await _refused(server, calls, ValueError, "exactly one of task and task_name")
+    await refused(server, calls, ValueError, "exactly one of task and task_name")
 
 
 async def test_arguments_of_a_wrong_type_name_the_field(idle: Stage, server: Server) -> None:
@@ -95,11 +67,11 @@ async def test_arguments_of_a_wrong_type_name_the_field(idle: Stage, server: Ser
         "kwargs": lambda: idle.client.asign("double", kwargs={"n": None}),
         "update": lambda: signature.kwargs.aupdate(n=[1]),
     }
-    await _refused(server, calls, InvalidMessageError, "'double'", "field 'n'", "valid integer")
+    await refused(server, calls, InvalidMessageError, "'double'", "field 'n'", "valid integer")
 
 
 async def test_invalid_message_names_the_field(idle: Stage, server: Server) -> None:
-    """The message of a lone task, or of a chain's first, that does not validate is refused before anything is stored."""
+    """A message that a lone task, or a chain's first, would refuse is refused before anything is stored."""
     client = idle.client
     task, chain = await client.asign("double"), await client.achain(["double", "add"])
     calls: Calls = {
@@ -107,28 +79,29 @@ async def test_invalid_message_names_the_field(idle: Stage, server: Server) -> N
         "task, waiting": lambda: task.aio_run({"n": "many"}, timeout=1),
         "chain": lambda: chain.aio_run_no_wait({"n": 1.5}),
     }
-    await _refused(server, calls, InvalidMessageError, "'double'", "field 'n'", "valid integer")
+    await refused(server, calls, InvalidMessageError, "'double'", "field 'n'", "valid integer")
     missing: Calls = {"task": task.aio_run_no_wait, "chain": chain.aio_run_no_wait}
-    await _refused(server, missing, InvalidMessageError, "'double'", "field 'n'", "required")
+    await refused(server, missing, InvalidMessageError, "'double'", "field 'n'", "required")
 
 
 async def test_message_is_a_model_or_a_mapping(idle: Stage, server: Server) -> None:
     """Anything else as a message is refused by its type."""
     task, swarm = await idle.client.asign("echo"), await idle.client.aswarm()
+    wrong: Any = [1]
     calls: Calls = {
-        "task": lambda: task.aio_run_no_wait([1]),  # pyright: ignore[reportArgumentType] - the point of the test
-        "swarm": lambda: swarm.aio_run_no_wait([1]),  # pyright: ignore[reportArgumentType] - the point of the test
+        "task": lambda: task.aio_run_no_wait(wrong),
+        "swarm": lambda: swarm.aio_run_no_wait(wrong),
         "member": lambda: swarm.aio_run_in_swarm("echo", [1]),
         "members": lambda: swarm.aio_run_tasks_in_swarm(["echo", "echo"], [{}, [1]]),
     }
-    await _refused(server, calls, NotSerialisableError, "a model or a mapping, not list")
+    await refused(server, calls, NotSerialisableError, "a model or a mapping, not list")
 
 
 async def test_chain_that_is_too_short(idle: Stage, server: Server) -> None:
     """A chain of fewer than two says how many it got; its member stays free."""
     member = await idle.client.asign("echo")
-    await _refused(server, {"one": lambda: idle.client.achain([member])}, ChainTooShortError, "at least two", "got 1")
-    await _refused(server, {"none": lambda: idle.client.achain([])}, ChainTooShortError, "at least two", "got 0")
+    await refused(server, {"one": lambda: idle.client.achain([member])}, ChainTooShortError, "at least two", "got 1")
+    await refused(server, {"none": lambda: idle.client.achain([])}, ChainTooShortError, "at least two", "got 0")
     assert (await idle.client.achain([member, "echo"])).key
 
 
@@ -145,9 +118,9 @@ async def test_member_that_has_a_container(idle: Stage, server: Server) -> None:
         "adding many": lambda: swarm.aio_run_in_swarm([free, taken]),
         "its own container again": lambda: home.add_task(taken),
     }
-    await _refused(server, calls, AlreadyInContainerError, taken.key, home.key, "aduplicate()")
+    await refused(server, calls, AlreadyInContainerError, taken.key, home.key, "aduplicate()")
     twice: Calls = {"twice": lambda: client.aswarm([free, free]), "twice far apart": lambda: _far_apart(client, free)}
-    await _refused(server, twice, AlreadyInContainerError, free.key, "aduplicate()")
+    await refused(server, twice, AlreadyInContainerError, free.key, "aduplicate()")
 
 
 async def _far_apart(client: Mageflow, member: Signature[Any, Any]) -> object:
@@ -157,7 +130,7 @@ async def _far_apart(client: Mageflow, member: Signature[Any, Any]) -> object:
 async def test_container_inside_itself(idle: Stage, server: Server) -> None:
     """A swarm that would contain itself is refused by both keys."""
     swarm = await idle.client.aswarm()
-    await _refused(server, {"itself": lambda: swarm.add_task(swarm)}, CycleError, swarm.key)
+    await refused(server, {"itself": lambda: swarm.add_task(swarm)}, CycleError, swarm.key)
 
 
 async def test_started_signature_cannot_become_a_member(idle: Stage, server: Server) -> None:
@@ -169,7 +142,7 @@ async def test_started_signature_cannot_become_a_member(idle: Stage, server: Ser
         "swarm": lambda: idle.client.aswarm([started]),
         "adding": lambda: swarm.aio_run_in_swarm(started),
     }
-    await _refused(server, calls, AlreadyStartedError, started.key)
+    await refused(server, calls, AlreadyStartedError, started.key)
 
 
 class _Holder(BaseModel):
@@ -178,30 +151,30 @@ class _Holder(BaseModel):
 
 
 async def test_arguments_that_are_no_json(idle: Stage, server: Server) -> None:
-    """Arguments, identifiers, options and messages that JSON cannot hold are refused, with the place where they were."""
+    """Arguments, identifiers, options and messages that JSON cannot hold are refused by the place where they are."""
     client, endless = idle.client, list[object]()
     endless.append(endless)
     signature, swarm = await client.asign("echo"), await client.aswarm()
     for thing in (object(), lambda: None, endless, "\udcff", _Holder(thing=object())):
-        bound = {"thing": thing}
+        bound: dict[str, Any] = {"thing": thing}
         of_task: Calls = {
             "argument": lambda bound=bound: client.asign("echo", **bound),
             "identifier": lambda bound=bound: client.asign("echo", task_identifiers=bound),
             "option": lambda bound=bound: client.asign("echo", options=bound),
         }
-        await _refused(server, of_task, NotSerialisableError, "of task 'echo' is not JSON")
+        await refused(server, of_task, NotSerialisableError, "of task 'echo' is not JSON")
         of_containers: Calls = {
             "chain": lambda bound=bound: client.achain(["echo", "echo"], **bound),
             "swarm": lambda bound=bound: client.aswarm(["echo"], **bound),
         }
-        await _refused(server, of_containers, NotSerialisableError, "an argument of a", "is not JSON")
+        await refused(server, of_containers, NotSerialisableError, "an argument of a", "is not JSON")
         of_signature: Calls = {
             "update": lambda bound=bound: signature.kwargs.aupdate(bound),
             "run": lambda bound=bound: signature.aio_run_no_wait(bound),
         }
-        await _refused(server, of_signature, NotSerialisableError, signature.key, "is not JSON")
+        await refused(server, of_signature, NotSerialisableError, signature.key, "is not JSON")
         added: Calls = {"adding": lambda bound=bound: swarm.aio_run_in_swarm("echo", bound)}
-        await _refused(server, added, NotSerialisableError, swarm.key, "is not JSON")
+        await refused(server, added, NotSerialisableError, swarm.key, "is not JSON")
 
 
 async def test_payload_above_the_limit(make_client: MakeClient, server: Server) -> None:
@@ -209,7 +182,7 @@ async def test_payload_above_the_limit(make_client: MakeClient, server: Server) 
     stage = Stage(make_client(payload_limit=1_000))
     client = stage.client
     signature, swarm = await client.asign("echo"), await client.aswarm()
-    large = {"text": "x" * 1_000}
+    large: dict[str, Any] = {"text": "x" * 1_000}
     calls: Calls = {
         "argument": lambda: client.asign("echo", **large),
         "chain": lambda: client.achain(["echo", "echo"], **large),
@@ -217,7 +190,7 @@ async def test_payload_above_the_limit(make_client: MakeClient, server: Server) 
         "run": lambda: signature.aio_run_no_wait(large),
         "one of many": lambda: swarm.aio_run_tasks_in_swarm(["echo", "echo"], [{}, large]),
     }
-    await _refused(server, calls, PayloadTooLargeError, "bytes", "limit of 1000")
+    await refused(server, calls, PayloadTooLargeError, "bytes", "limit of 1000")
     await client.shutdown()
 
 
@@ -233,7 +206,7 @@ async def test_unknown_key(idle: Stage, server: Server, namespace: str) -> None:
             "error": lambda key=key: client.achain(["echo", "echo"], error=key),
             "adding": lambda key=key: swarm.aio_run_in_swarm([free, key]),
         }
-        await _refused(server, calls, SignatureNotFoundError, key)
+        await refused(server, calls, SignatureNotFoundError, key)
         with unchanged(server):
             assert await client.load_signature(key) is None
 
@@ -254,7 +227,7 @@ async def test_key_that_expired(idle: Stage, server: Server) -> None:
         "member": lambda: client.achain([signature, "echo"]),
         "callback": lambda: client.asign("echo", success_callbacks=signature),
     }
-    await _refused(server, calls, SignatureNotFoundError, signature.key)
+    await refused(server, calls, SignatureNotFoundError, signature.key)
     swarm_calls: Calls = {
         "add": lambda: swarm.add_task("echo"),
         "add and run": lambda: swarm.aio_run_in_swarm("echo"),
@@ -263,7 +236,7 @@ async def test_key_that_expired(idle: Stage, server: Server) -> None:
         "done": swarm.is_swarm_done,
         "run": swarm.aio_run_no_wait,
     }
-    await _refused(server, swarm_calls, SignatureNotFoundError, swarm.key)
+    await refused(server, swarm_calls, SignatureNotFoundError, swarm.key)
     server.clear()
 
 
@@ -280,7 +253,7 @@ async def test_second_start(idle: Stage, server: Server) -> None:
             "again": lambda signature=signature: signature.aio_run_no_wait({"a": 2}),
             "with options": lambda signature=signature: signature.aio_run_no_wait(options={"b": 1}),
         }
-        await _refused(server, calls, AlreadyStartedError, signature.key, "aduplicate()")
+        await refused(server, calls, AlreadyStartedError, signature.key, "aduplicate()")
 
 
 async def test_start_of_a_member(idle: Stage, server: Server) -> None:
@@ -288,11 +261,11 @@ async def test_start_of_a_member(idle: Stage, server: Server) -> None:
     member = await idle.client.asign("echo")
     chain = await idle.client.achain([member, "echo"])
     await idle.client.aswarm([chain])
-    await _refused(server, {"member": lambda: member.aio_run_no_wait({"a": 1})}, IllegalMoveError, member.key)
+    await refused(server, {"member": lambda: member.aio_run_no_wait({"a": 1})}, IllegalMoveError, member.key)
     inner = await idle.client.aswarm(["echo"])
     await idle.client.achain([inner, "echo"])
     calls: Calls = {"swarm": inner.aio_run_no_wait, "its member": lambda: inner.aio_run_in_swarm("echo")}
-    await _refused(server, {"swarm": calls["swarm"]}, IllegalMoveError, inner.key)
+    await refused(server, {"swarm": calls["swarm"]}, IllegalMoveError, inner.key)
 
 
 async def test_swarm_that_takes_no_more(idle: Stage, server: Server) -> None:
@@ -302,9 +275,9 @@ async def test_swarm_that_takes_no_more(idle: Stage, server: Server) -> None:
     small = await client.aswarm(["echo"], config=SwarmConfig(max_task_allowed=120))
     free = await client.asign("echo")
     calls: Calls = {"one": lambda: closed.add_task(free), "many": lambda: closed.aio_run_in_swarm([free, "echo"])}
-    await _refused(server, calls, SwarmIsClosedError, closed.key)
+    await refused(server, calls, SwarmIsClosedError, closed.key)
     too_many: Calls = {"many": lambda: small.aio_run_in_swarm([free, *["echo"] * 130])}
-    await _refused(server, too_many, TooManyTasksError, small.key, "120")
+    await refused(server, too_many, TooManyTasksError, small.key, "120")
 
 
 async def test_verb_of_a_swarm_on_something_else(idle: Stage, server: Server) -> None:
@@ -312,98 +285,7 @@ async def test_verb_of_a_swarm_on_something_else(idle: Stage, server: Server) ->
     chain = await idle.client.achain(["echo", "echo"])
     wrong: SwarmSignature[Any, Any] = SwarmSignature(chain._session, chain._record)
     calls: Calls = {"add": lambda: wrong.add_task("echo"), "close": wrong.close_swarm}
-    await _refused(server, calls, IllegalMoveError, chain.key, "not a swarm")
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda redis, record, body, field: redis.delete(body),
-        lambda redis, record, body, field: redis.hset(body, field, "{no json"),
-        lambda redis, record, body, field: redis.hset(body, field, b"\xff\xfe"),
-        lambda redis, record, body, field: redis.hset(body, field, "[]"),
-        lambda redis, record, body, field: redis.hset(record, "k", "z"),
-        lambda redis, record, body, field: redis.hset(record, "st", "?"),
-        lambda redis, record, body, field: redis.hdel(record, "k"),
-        lambda redis, record, body, field: (redis.delete(record), redis.set(record, "text")),
-    ],
-    ids=["no body", "no json", "no text", "no mapping", "unknown kind", "unknown status", "no kind", "no hash"],
-)
-async def test_broken_record(idle: Stage, server: Server, damage: Callable[..., object]) -> None:
-    """A record that is not what was written raises `BrokenRecordError` with the key, and is left as it is."""
-    signature = await idle.client.asign("echo")
-    identifier = server.id_of(signature.key)
-    damage(server.connection, server.keys.record(identifier), server.keys.payloads(identifier), identifier)
-    calls: Calls = {
-        "load": lambda: idle.client.load_signature(signature.key),
-        "refresh": signature.arefresh,
-        "status": signature.handle.status,
-    }
-    await _refused(server, calls, BrokenRecordError, signature.key)
-    server.clear()
-
-
-async def test_broken_record_fails_its_run_only(stage: Stage, client: Mageflow, server: Server) -> None:
-    """A member whose record is broken fails by that name; the rest of the swarm is done, and the worker goes on."""
-    members = [await client.asign("double", n=n) for n in range(3)]
-    swarm = await client.aswarm(members, is_swarm_closed=True)
-    server.connection.hset(server.keys.payloads(server.id_of(swarm.key)), server.id_of(members[1].key), "{no json")
-    handle = await swarm.aio_run_no_wait()
-    with pytest.raises(BrokenRecordError, match=members[1].key):
-        await handle.result(10)
-    assert await handle.status() is Status.DONE
-    assert [await members[n].handle.result(1) for n in (0, 2)] == [0, 4]
-    assert (await swarm.progress()).failed == 1
-    assert await (await client.asign("double", n=5)).aio_run(timeout=10) == 10
-
-
-async def test_broken_result_says_where(stage: Stage, client: Mageflow, server: Server) -> None:
-    """A result that cannot be read raises `BrokenRecordError` for who asks for it."""
-    signature = await client.asign("double", n=1)
-    handle = await signature.aio_run_no_wait()
-    await handle.result(10)
-    identifier = server.id_of(signature.key)
-    server.connection.hset(server.keys.payloads(identifier), f"{identifier}:r", "{no json")
-    with pytest.raises(BrokenRecordError, match=signature.key):
-        await handle.result(1)
-
-
-async def test_redis_away_at_start_up() -> None:
-    """A client whose Redis does not answer says where it looked, soon, at its first call and at its worker's start."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
-        client = Mageflow(redis_client=f"redis://:secret@127.0.0.1:{port}", config=MageflowConfig(namespace="away"))
-        client.task(name="echo")(lambda msg: msg)
-        calls = {"startup": client.startup, "verb": lambda: client.asign("echo"), "worker": lambda: _serve(client)}
-        for call in calls.values():
-            begun = time.monotonic()
-            with pytest.raises(StoreUnavailableError, match=f"127.0.0.1:{port}") as caught:
-                await call()
-            assert time.monotonic() - begun < 5
-            assert "secret" not in str(caught.value)
-
-
-async def _serve(client: Mageflow) -> None:
-    async with client.worker():
-        pass
-
-
-@asynccontextmanager
-async def _eviction(server: Server, policy: str) -> AsyncIterator[None]:
-    server.connection.config_set("maxmemory-policy", policy)
-    try:
-        yield
-    finally:
-        server.connection.config_set("maxmemory-policy", "noeviction")
-
-
-async def test_worker_refuses_a_redis_that_may_evict(make_client: MakeClient, server: Server) -> None:
-    """A worker does not start where records may vanish, and says what to change; `allow_eviction=True` lets it."""
-    async with _eviction(server, "allkeys-lru"):
-        with pytest.raises(StoreUnavailableError, match="noeviction"):
-            await _serve(make_client())
-        await _serve(make_client(allow_eviction=True))
+    await refused(server, calls, IllegalMoveError, chain.key, "not a swarm")
 
 
 async def test_refused_batch_can_be_given_again(stage: Stage, client: Mageflow) -> None:

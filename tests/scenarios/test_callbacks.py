@@ -11,7 +11,7 @@ from mageflow import ErrorValue, Mageflow, Status, SwarmConfig
 from mageflow.errors import FlowFailedError
 from tests.conftest import MakeClient
 from tests.eventually import eventually
-from tests.scenarios.support import Failure, Message, Server, Stage
+from tests.scenarios.support import Failure, Message, Server, Stage, nothing
 
 
 async def test_success_fires_each_success_callback_with_the_result(stage: Stage, client: Mageflow) -> None:
@@ -205,7 +205,7 @@ async def test_callback_of_a_forgotten_task_is_recorded_and_logged(
 ) -> None:
     """A callback whose task nobody knows any more is logged, its record fails and says why; the task stays done."""
     other = make_client()
-    other.task(name="forgotten")(lambda msg: None)
+    other.task(name="forgotten")(nothing)
     template = await other.asign("forgotten")
     await other.shutdown()
     server.connection.hdel(server.keys.tasks, "forgotten")

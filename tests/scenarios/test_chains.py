@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from mageflow import Mageflow, Status
@@ -33,18 +35,22 @@ async def test_chain_of_fewer_than_two_is_refused(idle: Stage) -> None:
         assert isinstance(caught.value, ValueError)
 
 
+def _given(keyword: str, value: object) -> dict[str, Any]:
+    return {keyword: value}
+
+
 @pytest.mark.parametrize("keyword", ["success", "success_callbacks"])
 async def test_success_callbacks_in_both_spellings(stage: Stage, client: Mageflow, keyword: str) -> None:
     """One callback or a list, under either name, starts with the chain's result, once, after the last member."""
     for given in ("note", ["note", "note"]):
-        chain = await client.achain([await client.asign("double", n=1), "add"], **{keyword: given})
+        chain = await client.achain([await client.asign("double", n=1), "add"], **_given(keyword, given))
         await chain.aio_run(timeout=10)
     await eventually(lambda: stage.got("note") == [{"mageflow_results": 3}] * 3, "the callbacks ran")
 
 
 @pytest.mark.parametrize("keyword", ["error", "error_callbacks"])
 async def test_failed_member_fails_the_chain(stage: Stage, client: Mageflow, keyword: str) -> None:
-    """Later members never start and read canceled; the member's error callbacks fire, then the chain's, with its message."""
+    """Later members read canceled and never start; the member's error callbacks fire, then the chain's."""
     failing = await client.asign("fail", own=1, text="stop", error_callbacks=[await client.asign("note", of="member")])
     later = await client.asign("echo", success_callbacks=["total"])
     chain = await client.achain(["double", failing, later, "echo"], name="c", common=2, **{keyword: "on_error"})

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
+from typing import Literal
 
 import pytest
 
@@ -12,8 +14,8 @@ from tests.eventually import eventually
 from tests.scenarios.support import BrokenError, Stage
 
 
-async def _waiting(client: Mageflow, *gates: str, fails: str = "", **callbacks: object) -> list[object]:
-    return [await client.asign("wait", gate=gate, fails=gate in fails, **callbacks) for gate in gates]
+async def _waiting(client: Mageflow, *gates: str, fails: str = "") -> Sequence[object]:
+    return [await client.asign("wait", gate=gate, fails=gate in fails) for gate in gates]
 
 
 async def _statuses(client: Mageflow, swarm: SwarmSignature[object, object]) -> list[str]:
@@ -160,3 +162,32 @@ async def test_failed_container_counts_as_one_failure(stage: Stage, client: Mage
     assert await swarm.aio_run(timeout=10) == [2]
     progress = await swarm.progress()
     assert (progress.total, progress.done, progress.failed, progress.canceled) == (2, 1, 1, 0)
+
+
+@pytest.mark.parametrize("on_stop", ["finish", "interrupt"])
+async def test_running_container_of_a_failed_swarm_is_canceled(
+    stage: Stage, client: Mageflow, on_stop: Literal["finish", "interrupt"]
+) -> None:
+    """A member chain that runs at the failure starts nothing more, reads canceled and fires nothing."""
+
+    async def fail_when_running() -> None:
+        await eventually(lambda: stage.running == {"a"}, "the first step runs")
+        raise BrokenError("broken")
+
+    client.task(name="fail-when-running")(fail_when_running)
+    step = await client.asign("wait", gate="a", success_callbacks=["note"])
+    chain = await client.achain([step, "echo"], success="total", error="on_error")
+    config = SwarmConfig(stop_after_n_failures=1, on_stop=on_stop)
+    swarm = await client.aswarm([chain, "fail-when-running"], config=config, is_swarm_closed=True)
+    with pytest.raises(FlowFailedError, match="broken"):
+        await swarm.aio_run(timeout=10)
+    if on_stop == "finish":
+        stage.open("a")
+        assert await step.handle.result(10) == "a"
+        await eventually(lambda: stage.got("note") == [{"mageflow_results": "a"}], "the step's own callback ran")
+    await eventually(lambda: not stage.running, "nothing runs any more")
+    await eventually(lambda: _are(client, swarm, ["canceled", "failed"]), "the chain reads canceled")
+    with pytest.raises(FlowCanceledError, match="swarm_failed"):
+        await chain.handle.result(10)
+    assert await step.handle.status() is (Status.DONE if on_stop == "finish" else Status.CANCELED)
+    assert set(stage.messages) <= {"note"}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from mageflow import Mageflow, Status, SwarmConfig, TTLConfig
+from mageflow import Mageflow, Status, SwarmConfig, SwarmSignature
 from mageflow.errors import FlowFailedError, SignatureNotFoundError
 from tests.conftest import MakeClient
 from tests.eventually import eventually
@@ -16,7 +17,7 @@ from tests.scenarios.support import Server, Stage
 SHORT = 0.3
 
 
-async def _build(stage: Stage) -> object:
+async def _build(stage: Stage) -> SwarmSignature[Any, Any]:
     """Create a flow with everything in it: containers in each other, callbacks with callbacks."""
     client = stage.client
     callback = await client.achain(["total", "note"], success=await client.aswarm(["echo", "echo"]))
@@ -31,7 +32,7 @@ async def test_finished_flow_leaves_no_key(make_client: MakeClient, server: Serv
     stage = Stage(make_client(ttl={"done_ttl": SHORT, "active_ttl": SHORT}))
     async with stage.client.worker():
         swarm = await _build(stage)
-        assert await swarm.aio_run(timeout=10) == [6]  # pyright: ignore
+        assert await swarm.aio_run(timeout=10) == [6]
         await eventually(lambda: stage.counts()["echo"] == 2, "the last callbacks ran")
         await eventually(lambda: server.flow_keys() == [], "no key of the flow is left")
 
@@ -48,13 +49,13 @@ async def test_failed_and_canceled_flows_leave_no_key(make_client: MakeClient, s
 
 
 async def test_flow_that_was_never_started_goes(make_client: MakeClient, server: Server) -> None:
-    """`active_ttl` after its creation an unstarted flow is gone with all that it named, and cannot be started any more."""
+    """`active_ttl` after its creation an unstarted flow is gone with all that it named, and cannot be started."""
     stage = Stage(make_client(ttl={"active_ttl": SHORT}))
     async with stage.client.worker():
         swarm = await _build(stage)
         await eventually(lambda: server.flow_keys() == [], "no key of the flow is left")
         with pytest.raises(SignatureNotFoundError):
-            await swarm.aio_run_no_wait()  # pyright: ignore
+            await swarm.aio_run_no_wait()
 
 
 async def test_finished_flow_is_kept_for_its_time(make_client: MakeClient) -> None:
@@ -78,13 +79,8 @@ async def test_default_lifetimes(client: Mageflow, server: Server) -> None:
 
 async def test_lifetimes_by_kind_of_the_root(make_client: MakeClient, server: Server) -> None:
     """A lifetime given for a kind counts for flows whose root is of that kind; what is not given is as for all."""
-    ttl = TTLConfig(
-        done_ttl=1000,
-        task=TTLConfig(active_ttl=60),
-        chain=TTLConfig(done_ttl=2000),
-        swarm=TTLConfig(done_ttl=timedelta(seconds=3000)),
-    )
-    stage = Stage(make_client(ttl=ttl))
+    by_kind = {"task": {"active_ttl": 60}, "chain": {"done_ttl": 2000}, "swarm": {"done_ttl": timedelta(seconds=3000)}}
+    stage = Stage(make_client(ttl={"done_ttl": 1000, **by_kind}))
     async with stage.client.worker():
         task = await stage.client.asign("echo")
         members = [await stage.client.asign("echo") for _ in range(2)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from pydantic import BaseModel, Field, field_validator
@@ -25,6 +25,10 @@ class _Settings(BaseModel):
     tags: list[str] = []
     deep: dict[str, Any] = {}
 
+    def everything(self) -> tuple[object, ...]:
+        """Return all fields, the unset ones too."""
+        return self.color, self.size, self.tags, self.deep
+
 
 async def test_message_is_a_model_a_mapping_or_nothing(client: Mageflow) -> None:
     """All three start a task; a model counts with the fields that were set."""
@@ -36,7 +40,9 @@ async def test_message_is_a_model_a_mapping_or_nothing(client: Mageflow) -> None
 async def test_what_a_model_never_set_overrides_nothing(client: Mageflow) -> None:
     """Models are dumped without their unset defaults, also models inside of models and arguments."""
     signature = await client.asign("echo", color="blue", deep={"inner": {"size": 5, "color": "green"}})
-    result = await signature.aio_run(_Settings(tags=["a"], deep={"inner": _Settings(size=9)}), timeout=10)
+    message = _Settings(tags=["a"], deep={"inner": _Settings(size=9)})
+    assert message.everything()[:2] == ("red", 1)
+    result = await signature.aio_run(message, timeout=10)
     assert result == {"color": "blue", "tags": ["a"], "deep": {"inner": {"size": 9, "color": "green"}}}
 
 
@@ -58,13 +64,13 @@ async def test_mappings_merge_and_lists_are_replaced(client: Mageflow) -> None:
     assert result == {"deep": {"a": {"x": 1, "y": 2}, "b": {"c": 3}}, "tags": ["three"], "n": 0}
 
 
-def _layer(number: int) -> dict[str, int]:
+def _layer(number: int) -> dict[str, Any]:
     """Return what layer `number` of six gives: it is the highest to set `x<number>`."""
     return {f"x{name}": number for name in range(number, 7)}
 
 
 async def test_layers_of_a_message_in_order(stage: Stage, client: Mageflow) -> None:
-    """Later wins: messages of containers, their arguments, each outermost first, bound arguments, the member's message."""
+    """Later wins: messages, then arguments of containers, outermost first; bound arguments; the member's message."""
     member = await client.asign("echo", **_layer(5))
     inner = await client.aswarm([], **_layer(4))
     outer = await client.aswarm([inner], **_layer(3))
@@ -172,7 +178,7 @@ async def test_wrong_return_value_fails_the_next_member_for_good(stage: Stage, c
 async def test_options_of_the_manager_travel_with_the_run(stage: Stage, client: Mageflow) -> None:
     """`options=` of the signature and of the start reach the task manager, here as TaskIQ's labels; the start's win."""
 
-    async def labelled(msg: Message, context: Context = TaskiqDepends()) -> dict[str, Any]:  # noqa: B008 - how TaskIQ does it
+    async def labelled(msg: Message, context: Annotated[Context, TaskiqDepends()]) -> dict[str, Any]:
         return {name: context.message.labels.get(name) for name in ("lane", "speed", "size")}
 
     task = client.task(name="labelled", lane="a", speed="slow")(labelled)
@@ -192,7 +198,7 @@ async def test_result_is_validated_against_the_return_annotation(client: Mageflo
 
 
 async def test_result_of_the_wrong_type_fails_for_good(stage: Stage, client: Mageflow) -> None:
-    """A result that does not fit the annotation fails the run at its first attempt; the error names the task's result."""
+    """A result that does not fit the annotation fails the run at its first attempt; the error says so."""
 
     @client.task(name="liar", retries=3)
     async def liar() -> int:

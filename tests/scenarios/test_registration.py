@@ -12,7 +12,7 @@ from taskiq import AsyncTaskiqDecoratedTask
 from mageflow import AcceptParams, Mageflow, MageflowConfig
 from mageflow.errors import FlowFailedError, InvalidMessageError, TaskNameError, UnrecognizedTaskError
 from tests.conftest import MakeClient
-from tests.scenarios.support import Number, Stage
+from tests.scenarios.support import Message, Number, Stage, nothing
 
 
 async def run(client: Mageflow, name: str, message: Mapping[str, Any] | BaseModel | None = None) -> object:
@@ -85,8 +85,8 @@ def _rest(a: int, **rest: object) -> object:
     return [a, rest]
 
 
-def _untyped(a, b=2):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202 # pyright: ignore
-    return [a, b]  # pyright: ignore
+def _untyped(a, b=2):  # pyright: ignore[reportUnknownParameterType, reportMissingParameterType] - users write so
+    return [a, b]  # pyright: ignore[reportUnknownVariableType] - as above
 
 
 def _none() -> object:
@@ -100,7 +100,7 @@ def _none() -> object:
         (_typed_mapping, {"a": 1, "x": [2]}),
         (_by_name, [1, "b", None]),
         (_rest, [1, {"x": [2]}]),
-        (_untyped, [1, 2]),
+        (cast("Callable[..., object]", _untyped), [1, 2]),
         (_none, []),
     ],
 )
@@ -126,7 +126,7 @@ async def test_parameters_by_name_are_validated(client: Mageflow) -> None:
 
 @pytest.mark.parametrize("accepts", [AcceptParams.JUST_MESSAGE, AcceptParams.NO_CTX])
 async def test_functions_take_the_message_alone(redis_url: str, namespace: str, accepts: AcceptParams) -> None:
-    """With `JUST_MESSAGE` and `NO_CTX`, given to the client or in its settings, a task is called with the message alone."""
+    """With `JUST_MESSAGE` and `NO_CTX`, of the client or of its settings, a task gets the message alone."""
     clients = [
         Mageflow(redis_client=redis_url, param_config=accepts, config=MageflowConfig(namespace=namespace)),
         Mageflow(redis_client=redis_url, config=MageflowConfig(namespace=namespace, param_config=accepts)),
@@ -160,7 +160,7 @@ async def test_task_outside_a_flow_behaves_as_without_mageflow(stage: Stage, cli
             raise LookupError(msg.n)
         return msg.n * 3
 
-    task = cast("AsyncTaskiqDecoratedTask[Any, Any]", client.task(name="triple")(triple))
+    task: AsyncTaskiqDecoratedTask[Any, Any] = client.task(name="triple")(triple)
     assert await task(Number(n=2)) == 6
     with pytest.raises(LookupError):
         await task(Number(n=-1))
@@ -184,7 +184,7 @@ async def test_name_of_a_task_is_checked(idle: Stage) -> None:
     client = idle.client
     for name in ("", "mf:task", "echo"):
         with pytest.raises(TaskNameError, match=repr(name)) as caught:
-            client.task(name=name)(lambda msg: None)
+            client.task(name=name)(nothing)
         assert isinstance(caught.value, ValueError)
     assert (await client.asign(idle.echo)).task_name == "echo"
 
@@ -233,7 +233,11 @@ async def test_function_of_another_client_is_not_known(stage: Stage) -> None:
 
 async def test_failure_of_a_task_without_an_annotation(client: Mageflow) -> None:
     """What a task without a return annotation returns is taken as it is."""
-    client.task(name="anything")(lambda msg: {"given": msg})
+
+    async def anything(msg: Message):
+        return {"given": msg}
+
+    client.task(name="anything")(anything)
     assert await run(client, "anything", {"a": (1, 2)}) == {"given": {"a": [1, 2]}}
     with pytest.raises(FlowFailedError):
         await run(client, "fail")

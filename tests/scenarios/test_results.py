@@ -91,7 +91,7 @@ async def test_result_of_nothing_is_none(client: Mageflow) -> None:
 
 
 async def test_second_start_is_refused(stage: Stage, client: Mageflow) -> None:
-    """A signature runs once: while it waits, while it runs and after its end a second run raises `AlreadyStartedError`."""
+    """A second run raises `AlreadyStartedError`: while the first waits, while it runs and after its end."""
     signature = await client.asign("wait", gate="a")
     handle = await signature.aio_run_no_wait()
     with pytest.raises(AlreadyStartedError, match=r"aduplicate\(\)"):

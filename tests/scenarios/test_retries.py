@@ -43,10 +43,10 @@ async def test_one_attempt_by_default(stage: Stage, client: Mageflow) -> None:
 async def test_callbacks_fire_after_the_last_attempt_only(stage: Stage, client: Mageflow) -> None:
     """A failure that is followed by another attempt fires nothing; the end fires once."""
     _flaky(stage, good_from=3, retries=5)
+    _flaky(stage, good_from=99, retries=2, name="hopeless")
     signature = await client.asign("flaky", success_callbacks=["note"], error_callbacks=["on_error"])
     assert await signature.aio_run(timeout=10) == 3
     await eventually(lambda: stage.got("note") == [{"mageflow_results": 3}], "the success callback ran")
-    _flaky(stage, good_from=99, retries=2, name="hopeless")
     failing = await client.asign("hopeless", success_callbacks=["note"], error_callbacks=["on_error"])
     with pytest.raises(FlowFailedError):
         await failing.aio_run(timeout=10)
@@ -60,14 +60,14 @@ async def test_non_retryable_error_ends_the_attempts(stage: Stage, client: Magef
 
     async def give_up(msg: Message) -> None:
         stage.keep("give_up", msg)
-        raise NonRetryableError("no use")  # noqa: EM101
+        raise NonRetryableError("no use")
 
     def plain_give_up(msg: Message) -> None:
         stage.keep("give_up", msg)
-        raise NonRetryableError("no use")  # noqa: EM101
+        raise NonRetryableError("no use")
 
-    for number, function in enumerate((give_up, plain_give_up), start=1):
-        task = client.task(name=f"give-up-{number}", retries=5)(function)
+    tasks = [client.task(retries=5)(function) for function in (give_up, plain_give_up)]
+    for number, task in enumerate(tasks, start=1):
         with pytest.raises(FlowFailedError, match="no use") as caught:
             await (await client.asign(task)).aio_run(timeout=10)
         assert caught.value.type == "NonRetryableError"
@@ -149,9 +149,9 @@ async def test_every_kind_of_exception_is_a_failure(stage: Stage, client: Magefl
     """Exceptions that end programs elsewhere fail the task here, and the worker goes on."""
 
     async def leave(how: str) -> None:
-        raise {"exit": SystemExit, "group": ExceptionGroup, "stop": StopAsyncIteration}[how](
-            *(["many", [BrokenError()]] if how == "group" else [how])
-        )
+        raise {"exit": SystemExit(1), "group": ExceptionGroup("many", [BrokenError()]), "stop": StopAsyncIteration()}[
+            how
+        ]
 
     client.task(name="leave")(leave)
     for how, name in (("exit", "SystemExit"), ("group", "ExceptionGroup"), ("stop", "StopAsyncIteration")):

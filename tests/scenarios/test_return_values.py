@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from mageflow import ErrorValue, Mageflow, ReturnValue
 from tests.eventually import eventually
@@ -102,8 +102,8 @@ def _nothing() -> object:
     return "nothing"
 
 
-def _whole(msg) -> object:  # type: ignore[no-untyped-def] # pyright: ignore
-    return msg  # pyright: ignore
+def _whole(msg) -> object:  # pyright: ignore[reportUnknownParameterType, reportMissingParameterType] - users write so
+    return msg  # pyright: ignore[reportUnknownVariableType] - as above
 
 
 def _mapping(given: Mapping[str, Any]) -> object:
@@ -118,7 +118,7 @@ def _mapping(given: Mapping[str, Any]) -> object:
         (_by_other, 1),
         (_by_any, {"mageflow_results": 4}),
         (_nothing, "nothing"),
-        (_whole, {"mageflow_results": 4}),
+        (cast("Callable[..., object]", _whole), {"mageflow_results": 4}),
         (_mapping, {"mageflow_results": 4}),
     ],
 )
@@ -147,7 +147,14 @@ async def test_return_value_of_none_is_injected(stage: Stage, client: Mageflow) 
 
 async def test_return_value_travels_as_json_types(stage: Stage, client: Mageflow) -> None:
     """Empty lists, floats without a fraction, long numbers and text arrive as they left."""
-    value = {"list": [], "mapping": {}, "float": 1.0, "long": 2**63 - 25, "text": "ä\n\x1f \u2028", "none": None}
+    value: dict[str, Any] = {
+        "list": [],
+        "mapping": {},
+        "float": 1.0,
+        "long": 2**63 - 25,
+        "text": "ä\n\x1f \u2028",
+        "none": None,
+    }
     result = await (await client.achain([await client.asign("echo", value=value), "echo"])).aio_run(timeout=10)
     assert result == {"mageflow_results": {"value": value}}
     assert isinstance(result["mageflow_results"]["value"]["float"], float)
@@ -164,9 +171,7 @@ class _OptionalError(BaseModel):
     problem: ErrorValue | None = None
 
 
-class _NamedError(BaseModel):
-    model_config = ConfigDict(extra="ignore")
-    mageflow_error: dict[str, Any]
+_NamedError = create_model("_NamedError", __config__=ConfigDict(extra="ignore"), mageflow_error=(dict[str, Any], ...))
 
 
 class _DeafToErrors(BaseModel):
@@ -185,7 +190,7 @@ class _DeafToErrors(BaseModel):
     ids=lambda value: getattr(value, "__name__", ""),
 )
 async def test_field_of_the_error(stage: Stage, client: Mageflow, model: type[BaseModel], field: str) -> None:
-    """An error goes to the field typed `ErrorValue`, else to `mageflow_error`: type, message, traceback, task and key."""
+    """An error goes to the field typed `ErrorValue`, else to `mageflow_error`, with all that it consists of."""
 
     async def handle(msg: BaseModel) -> None:
         stage.keep("handle", msg.model_dump())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from pydantic import BaseModel, Field
@@ -47,7 +48,16 @@ async def test_new_signature_has_a_key_of_its_namespace_and_is_pending(idle: Sta
 
 async def test_every_other_keyword_becomes_a_bound_argument(client: Mageflow) -> None:
     """Keywords that `asign` does not reserve are bound arguments, also those that other calls reserve."""
-    given = {"name": "n", "success": 1, "error": 2, "config": {}, "retries": 3, "task": "t", "msg": None, "key": "k"}
+    given: dict[str, Any] = {
+        "name": "n",
+        "success": 1,
+        "error": 2,
+        "config": {},
+        "retries": 3,
+        "task": "t",
+        "msg": None,
+        "key": "k",
+    }
     signature = await client.asign("echo", **given)
     assert dict(signature.kwargs) == given
     assert await signature.aio_run(timeout=10) == given
@@ -56,7 +66,7 @@ async def test_every_other_keyword_becomes_a_bound_argument(client: Mageflow) ->
 async def test_reserved_names_are_bound_by_kwargs(client: Mageflow) -> None:
     """A bound argument of a reserved name goes in by `kwargs={...}`."""
     names = ("task_name", "task_identifiers", "success_callbacks", "error_callbacks", "model_validators")
-    given = dict.fromkeys((*names, "kwargs", "options"), "value")
+    given: dict[str, Any] = dict.fromkeys((*names, "kwargs", "options"), "value")
     signature = await client.asign("echo", kwargs=given, other=1)
     assert await signature.aio_run(timeout=10) == {**given, "other": 1}
 
@@ -255,3 +265,12 @@ async def test_nesting_is_bounded_at_64_levels(idle: Stage) -> None:
     with pytest.raises(TooDeepError):
         await innermost.add_task(await idle.client.aswarm(["echo"]))
     await innermost.add_task("note")
+
+
+async def test_callbacks_of_callbacks_are_bounded_at_64_levels(idle: Stage) -> None:
+    """Callbacks nest to depth 64 as containers do, also together with them."""
+    signature: object = await idle.client.aswarm([await idle.client.achain(["echo", "echo"])])
+    for _ in range(61):
+        signature = await idle.client.asign("echo", success_callbacks=[signature])
+    with pytest.raises(TooDeepError):
+        await idle.client.asign("echo", error_callbacks=[signature])

@@ -8,7 +8,13 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 from mageflow import FlowHandle, Mageflow, Status, SwarmConfig, SwarmSignature, TaskSignature
-from mageflow.errors import SwarmIsClosedError, TaskAndMsgsDontMatchForSwarmError, TooManyTasksError
+from mageflow.errors import (
+    IllegalMoveError,
+    SwarmIsCanceledError,
+    SwarmIsClosedError,
+    TaskAndMsgsDontMatchForSwarmError,
+    TooManyTasksError,
+)
 from tests.conftest import MakeClient
 from tests.eventually import eventually
 from tests.scenarios.support import Stage
@@ -203,6 +209,18 @@ async def test_adding_to_a_failed_swarm_is_refused(client: Mageflow) -> None:
         await swarm.add_task("echo")
 
 
+async def test_adding_to_a_canceled_swarm_is_refused(client: Mageflow) -> None:
+    """A swarm that was canceled, here as a step that never started, takes no member and cannot be run."""
+    swarm = await client.aswarm(["echo"])
+    handle = await (await client.achain(["fail", swarm])).aio_run_no_wait()
+    await eventually(lambda: _has_status(handle, Status.FAILED), "the chain failed")
+    for call in (swarm.add_task, swarm.aio_run_in_swarm):
+        with pytest.raises(SwarmIsCanceledError, match=swarm.key):
+            await call("echo")
+    with pytest.raises(IllegalMoveError, match=swarm.key):
+        await swarm.aio_run_no_wait()
+
+
 async def _has_status(handle: FlowHandle[object], status: Status) -> bool:
     return await handle.status() is status
 
@@ -254,21 +272,21 @@ async def test_adding_context_closes_at_its_exit(client: Mageflow) -> None:
 
 async def test_members_are_added_from_any_process_and_task(stage: Stage, make_client: MakeClient) -> None:
     """Another client, and a member while it runs, add to the same swarm."""
-    swarm = await stage.client.aswarm(task_name="growing")
 
-    async def grow(depth: int) -> int:
-        found = await stage.client.load_signature(swarm.key)
+    async def grow(depth: int, key: str) -> int:
+        found = await stage.client.load_signature(key)
         assert isinstance(found, SwarmSignature)
         if depth:
-            await found.aio_run_in_swarm(["grow", "grow"], {"depth": depth - 1})
+            await found.aio_run_in_swarm(["grow", "grow"], {"depth": depth - 1, "key": key})
         return depth
 
     stage.client.task(name="grow")(grow)
+    swarm = await stage.client.aswarm(task_name="growing")
     other = make_client()
     try:
         elsewhere = await other.load_signature(swarm.key)
         assert isinstance(elsewhere, SwarmSignature)
-        await elsewhere.aio_run_in_swarm("grow", {"depth": 3})
+        await elsewhere.aio_run_in_swarm("grow", {"depth": 3, "key": swarm.key})
         await eventually(lambda: _total(swarm, 15), "every member added its own")
         await elsewhere.close_swarm()
         assert sorted(await swarm.handle.result(10)) == [0] * 8 + [1] * 4 + [2] * 2 + [3]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from mageflow import Mageflow, Status, SwarmConfig
@@ -26,7 +28,8 @@ async def test_success_callbacks_get_the_list(stage: Stage, client: Mageflow) ->
     """Success callbacks, in both spellings, start once, with the list of results."""
     for keyword in ("success_callbacks", "success"):
         members = [await client.asign("double", n=n) for n in range(5)]
-        swarm = await client.aswarm(members, task_name="s", is_swarm_closed=True, **{keyword: ["total", "note"]})
+        given: dict[str, Any] = {keyword: ["total", "note"]}
+        swarm = await client.aswarm(members, task_name="s", is_swarm_closed=True, **given)
         await swarm.aio_run(timeout=10)
     await eventually(lambda: len(stage.got("total")) == len(stage.got("note")) == 2, "the callbacks ran")
     assert [message.values for message in stage.got("total")] == [[0, 2, 4, 6, 8]] * 2

@@ -14,7 +14,8 @@ import pytest_asyncio
 import mageflow
 from mageflow import Mageflow, MageflowConfig
 from mageflow.errors import SignatureNotFoundError, UnrecognizedTaskError
-from tests.scenarios.support import Stage
+from mageflow.registry import find_client
+from tests.scenarios.support import Stage, nothing
 
 
 @pytest_asyncio.fixture
@@ -45,7 +46,7 @@ async def test_namespaces_know_nothing_of_each_other(stage: Stage, second: Stage
     assert await second.client.load_signature(signature.key) is None
     with pytest.raises(SignatureNotFoundError, match=signature.key):
         await second.client.achain([signature.key, "echo"])
-    stage.client.task(name="only-here")(lambda msg: None)
+    stage.client.task(name="only-here")(nothing)
     with pytest.raises(UnrecognizedTaskError, match="only-here"):
         await second.client.asign("only-here")
 
@@ -60,11 +61,12 @@ async def test_module_functions_use_the_client_of_the_running_task(stage: Stage,
         return await asyncio.create_task(create())
 
     def of_thread() -> str:
-        return mageflow.registry.find_client().config.namespace
+        return find_client().config.namespace
 
     for item in (stage, second):
         item.client.task(name="fork")(fork)
         item.client.task(name="of-thread")(of_thread)
+    for item in (stage, second):
         namespace = item.client.config.namespace
         key = await (await item.client.asign("fork", depth=1)).aio_run(timeout=10)
         assert key.startswith(f"mf:{namespace}:")

@@ -72,12 +72,12 @@ class Crew:
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict[str, "subprocess.Popen[bytes]"])
 
     async def start(self, name: str, *, holding: bool = False, command: bool = False) -> subprocess.Popen[bytes]:
-        """Start a worker and wait until it runs; `holding`: its tasks do not end. By the command line or as a script."""
+        """Start a worker, as a script or the command, and wait until it runs; `holding`: its tasks never end."""
         if holding:
             self.hold(name)
         arguments = ["-m", "mageflow.cli", "worker", "flows:client"] if command else ["flows.py"]
         with (self.folder / f"{name}.out").open("w") as output:
-            process = subprocess.Popen(
+            process = subprocess.Popen(  # noqa: ASYNC220 - it is not waited for
                 [sys.executable, *arguments],
                 cwd=self.folder,
                 env={**os.environ, **self.environment, "WORKER": name, "PYTHONUNBUFFERED": "1"},
@@ -134,7 +134,7 @@ async def client(make_client: MakeClient) -> AsyncIterator[Mageflow]:
 
 
 async def test_killed_worker_loses_nothing(crew: Crew, client: Mageflow) -> None:
-    """What a worker ran when it was killed with SIGKILL is done by another within 10 s: each member, step and callback."""
+    """What a worker ran when it was killed with SIGKILL is done by another within 10 s, with all that follows."""
     lost = await crew.start("lost", holding=True)
     members = [await client.asign("work", name=f"m{n}") for n in range(6)]
     threads = [await client.asign("plain_work", name=f"t{n}") for n in range(2)]
@@ -177,7 +177,7 @@ async def test_work_waits_for_the_next_worker(crew: Crew, client: Mageflow) -> N
 
 
 async def test_stopped_worker_lets_its_tasks_end(crew: Crew, client: Mageflow) -> None:
-    """`mageflow worker` on SIGTERM takes nothing new, lets running tasks end and exits with 0; the rest is done elsewhere."""
+    """`mageflow worker` on SIGTERM lets running tasks end and exits with 0; what comes then is done elsewhere."""
     first = await crew.start("first", command=True, holding=True)
     members = [await client.asign("work", name=f"m{n}") for n in range(4)]
     handles = [await member.aio_run_no_wait() for member in members[:2]]
@@ -192,6 +192,7 @@ async def test_stopped_worker_lets_its_tasks_end(crew: Crew, client: Mageflow) -
     assert (crew.count("first", "started"), crew.count("first", "ended"), crew.count("second", "ended")) == (2, 2, 2)
 
 
+@pytest.mark.long
 async def test_killed_worker_under_load(crew: Crew, client: Mageflow) -> None:
     """Two workers in the middle of many short tasks: the death of one costs no result and repeats no end."""
     await crew.start("one")
@@ -234,7 +235,7 @@ asyncio.run(begin() if len(sys.argv) == 1 else finish(sys.argv[1]))
 
 
 def test_flow_survives_the_end_of_every_process(tmp_path: Path) -> None:
-    """On the embedded default a flow that one process started is finished by a later one, after the server has ended."""
+    """On the embedded default a flow that one process started is finished by a later one, though the server ended."""
     (tmp_path / "flow.py").write_text(_SURVIVAL)
     environment = {name: value for name, value in os.environ.items() if name not in ("REDIS_URL", "MAGEFLOW_DIRECTORY")}
 

@@ -46,7 +46,7 @@ def _compare_node(node: Node, state: Snapshot, ids: Mapping[Node, str]) -> None:
     effective = state.status(name)
     assert effective == node.status, f"{name} is {effective}, the model says {node.status}"
     if record["st"] == "c":
-        assert record.get("re") == node.reason
+        assert record.get("re") == node.reason, f"{name}: {record.get('re')}, the model says {node.reason}"
     sources = {"in": node.takes, "ie": node.takes_error, "rs": node.result, "es": node.error, "o": node.origin}
     for field, source in sources.items():
         if field == "es" and node.kind != "t" and source is node.error and source is None:

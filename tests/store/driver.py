@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import re
 import socket
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
 import hiredis
@@ -33,11 +33,15 @@ return out
 
 _VANISH = """
 for _, key in ipairs(redis.call('KEYS', '*')) do
-  if redis.call('PTTL', key) >= 0 and not string.find(key, ':op:', 1, true) then redis.call('DEL', key) end
+  local left = redis.call('PTTL', key)
+  if left >= 0 and left <= tonumber(ARGV[1]) and not string.find(key, ':op:', 1, true) then redis.call('DEL', key) end
 end
 """
 
 NAMES = ["commit", "start", "finish", "attempt_failed", "stopped", "refused", "sweep", "continue", "offered", "beat"]
+
+
+_pack = cast("Callable[[Sequence[str | bytes | int]], bytes]", hiredis.pack_command)
 
 
 class ScriptError(Exception):
@@ -67,9 +71,9 @@ class Driver:
         """Close the connection."""
         self._socket.close()
 
-    def call(self, *command: str | bytes | float) -> Any:
+    def call(self, *command: str | bytes | int) -> Any:
         """Send one command."""
-        self._socket.sendall(hiredis.pack_command(command))
+        self._socket.sendall(_pack(command))
         while (reply := self._reader.gets()) is False:
             self._reader.feed(self._socket.recv(1 << 16))
         if isinstance(reply, hiredis.ReplyError):
@@ -107,9 +111,9 @@ class Driver:
         for name in names:
             self.call("ZADD", self.key(index), "XX", score, name)
 
-    def vanish(self) -> None:
-        """Let time pass: every key that has a lifetime is gone."""
-        self.call("EVALSHA", self._vanish, 0)
+    def vanish(self, within: int = 10**9) -> None:
+        """Let time pass: every key whose lifetime is over within so many ms is gone."""
+        self.call("EVALSHA", self._vanish, 0, within)
 
     def snapshot(self) -> Snapshot:
         """Return everything that there is."""

@@ -95,7 +95,7 @@ class Snapshot:
         return None
 
     def status(self, identifier: str) -> str:
-        """Return the effective status: what has not ended below an ended container is canceled, but for running tasks."""
+        """Return the effective status: what has not ended below an ended container is canceled, but running tasks."""
         record = self.record(identifier)
         if record["st"] in ENDED or self.dead(identifier) is None:
             return record["st"]

@@ -8,12 +8,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.model import Node
 from tests.store.driver import Driver
 from tests.store.play import CHOICES, Move, play, wind_up
 from tests.store.world import World
 
 MOVES = st.lists(st.tuples(st.sampled_from(CHOICES), st.binary(max_size=24)), min_size=20, max_size=50)
-QUICK = settings(deadline=None, suppress_health_check=list(HealthCheck), database=None)
+PACES = st.fixed_dictionaries({"parts": st.sampled_from([(100, 20), (5, 2), (1, 1)]), "lazy": st.booleans()})
+SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
+QUICK = settings(deadline=None, suppress_health_check=SLOW, database=None, print_blob=True)
+EXAMPLES = 2000
 
 
 @pytest.fixture(scope="module")
@@ -24,11 +28,108 @@ def driver(redis_url: str) -> Iterator[Driver]:
     driver.close()
 
 
-@pytest.mark.timeout(600)
-@settings(QUICK, max_examples=2000)
-@given(moves=MOVES, budget=st.sampled_from([(100, 20), (5, 2), (1, 1)]), lazy=st.booleans())
-def test_scripts_do_what_the_model_does(driver: Driver, moves: list[Move], budget: tuple[int, int], lazy: bool) -> None:
-    """After every event the records, the outbox, the counters and the lifetimes are those of the model."""
-    world = World(driver, budget=budget[0], page=budget[1], lazy=lazy)
+def live_through(driver: Driver, moves: list[Move], pace: dict[str, tuple[int, int] | bool]) -> None:
+    """Make the moves and bring everything to its end, in parts of the given size."""
+    assert isinstance(pace["parts"], tuple)
+    budget, page = pace["parts"]
+    world = World(driver, budget=budget, page=page, lazy=bool(pace["lazy"]))
     play(world, moves)
+    wind_up(world)
+
+
+@pytest.mark.timeout(300)
+@settings(QUICK, max_examples=EXAMPLES)
+@given(moves=MOVES, pace=PACES)
+def test_scripts_do_what_the_model_does(
+    driver: Driver, moves: list[Move], pace: dict[str, tuple[int, int] | bool]
+) -> None:
+    """After every event the records, the outbox, the counters and the lifetimes are those of the model."""
+    live_through(driver, moves, pace)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+@settings(QUICK, max_examples=25 * EXAMPLES)
+@given(moves=MOVES, pace=PACES)
+def test_scripts_do_what_the_model_does_for_long(
+    driver: Driver, moves: list[Move], pace: dict[str, tuple[int, int] | bool]
+) -> None:
+    """The same, often enough to meet what is rare."""
+    live_through(driver, moves, pace)
+
+
+def many(count: int) -> list[Node]:
+    """Return new tasks."""
+    return [Node() for _ in range(count)]
+
+
+def chain_below(depth: int) -> Node:
+    """Return chains in chains."""
+    inner = Node(kind="c", members=many(2)) if depth == 1 else chain_below(depth - 1)
+    return inner if depth == 1 else Node(kind="c", members=[inner, Node()])
+
+
+@pytest.mark.parametrize("interrupts", [False, True])
+@pytest.mark.parametrize("bound", [None, 7])
+def test_large_swarm_that_fails(driver: Driver, bound: int | None, *, interrupts: bool) -> None:
+    """A swarm of several hundred members, written as a draft, that fails while some run is canceled in parts."""
+    world = World(driver, lazy=True)
+    nested = [Node(kind="c", members=many(3)) for _ in range(40)]
+    swarm = Node(kind="s", members=[*many(250), *nested], bound=bound, tolerance=2, interrupts=interrupts, closed=True)
+    outer = Node(kind="s", members=[swarm, *many(3)], bound=2, closed=True)
+    world.draft(outer, (), 100, complete=True)
+    world.check()
+    world.run(outer, with_message=False)
+    world.check()
+    for task in [node for node in swarm.members if node.row][:7]:
+        world.deliver(world.ids[task], task.dispatch, task.attempts)
+    running = [node for node in swarm.members if node.running]
+    for task in running[:2]:
+        world.finish(task, task.run, "f")
+    for task in running[2:5]:
+        world.finish(task, task.run, "d")
+    world.check()
+    assert swarm.status == "f"
+    wind_up(world)
+
+
+def test_large_callback_is_copied_in_parts(driver: Driver) -> None:
+    """A fired container of several hundred signatures starts once, when all of its copies are there."""
+    world = World(driver)
+    template = Node(kind="s", members=[*many(180), *(Node(kind="s", members=many(30)) for _ in range(3))])
+    world.create(template)
+    root = Node(success=[template])
+    world.create(root)
+    world.run(root, with_message=False)
+    world.check()
+    world.deliver(world.ids[root], 1, 0)
+    world.finish(root, 1, "d")
+    world.check()
+    assert len(root.fired[0].members) == 183
+    wind_up(world)
+
+
+def test_large_block_that_is_refused_leaves_nothing(driver: Driver) -> None:
+    """Parts written under a draft are taken back, and what they had claimed is as it was."""
+    world = World(driver)
+    free = Node()
+    world.create(free)
+    taken = Node(kind="c", members=many(2))
+    world.create(taken)
+    world.check()
+    before = world.state.comparable()[:3]
+    claimed = [free, taken.members[0]]
+    root = Node(kind="s", members=[free, *many(120), Node(kind="c", members=many(2)), taken.members[0]])
+    assert world.draft(root, claimed, 100, complete=True) == "already_in_container"
+    world.check()
+    assert world.state.comparable()[:3] == before
+    wind_up(world)
+
+
+def test_nesting_has_a_limit(driver: Driver) -> None:
+    """Containers nest 64 deep, not deeper."""
+    world = World(driver)
+    assert world.create(chain_below(63)) is None
+    world.check()
+    assert world.commit([*world.parts(deep := chain_below(64)), world.new(deep)]) == "too_deep"
     wind_up(world)

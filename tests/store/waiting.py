@@ -120,7 +120,12 @@ def _start(state: Snapshot, identifier: str) -> Wait | None:
         unopened = record.get("own") == "0" and state.entries("w", identifier)
         return Wait("start", identifier) if unopened else None
     if _told(state, identifier):
-        return None
+        # Its swarm was told to start for it, and waits itself.
+        if container is None or container not in state.records:
+            return None
+        queued = identifier in state.entries("q", container)
+        waits = queued and record["st"] == state.record(container)["st"] == "p" and "rd" in state.record(container)
+        return Wait("start", container) if waits else None
     if container is None:
         return Wait("start", "firing" if int(record.get("rf", "0")) else identifier)
     if f"s:{container}" not in state.hashes:
@@ -128,7 +133,8 @@ def _start(state: Snapshot, identifier: str) -> Wait | None:
     above = state.record(container)
     if above["st"] == "p":
         return Wait("start", container)
-    if above["k"] == "s" and identifier in state.entries("w", container):
+    released = above.get("own") == "1" and above.get("cl") == "1"
+    if above["k"] == "s" and identifier in state.entries("w", container) and not released:
         return Wait("start", identifier)
     return None
 

@@ -120,13 +120,14 @@ class World:
                 changes.append(Claim(id=self.name(member), container=self.name(node), index=index))
             else:
                 changes.extend(self.parts(member))
-                changes.append(self._new(member, node, index))
+                changes.append(self.new(member, node, index))
         if node.members:
             ids = [self.name(member) for member in node.members]
             changes.append(Members(container=self.name(node), ids=ids, waiting=node.kind == "s"))
         return changes
 
-    def _new(self, node: Node, container: Node | None, index: int | None) -> NewSignature:
+    def new(self, node: Node, container: Node | None = None, index: int | None = None) -> NewSignature:
+        """Return the change that writes one signature."""
         settings: dict[str, int | str] = {} if node.kind == "t" else {"nm": len(node.members)}
         if node.kind == "s":
             numbers = {"mc": node.bound, "sf": node.tolerance, "mt": node.room}
@@ -152,7 +153,7 @@ class World:
             return self._claim_all(root, claimed)
 
         self.name(root)
-        return self.attempt([*self.parts(root), self._new(root, None, None)], in_model)
+        return self.attempt([*self.parts(root), self.new(root)], in_model)
 
     def _claim_all(self, root: Node, claimed: Sequence[Node]) -> str | None:
         for member in claimed:
@@ -186,7 +187,7 @@ class World:
             heights |= {name.decode(): height for name, height in answer[4]}
         assert expected is None
         if complete:
-            assert self.commit([self._new(root, None, None)], "publish", draft, "0") is None
+            assert self.commit([self.new(root)], "publish", draft, "0") is None
             return self._claim_all(root, claimed)
         for member in claimed:
             member.draft = True
@@ -222,7 +223,7 @@ class World:
                 changes.append(Claim(id=self.name(member), container=self.name(swarm)))
             else:
                 changes.extend(self.parts(member))
-                changes.append(self._new(member, swarm, None))
+                changes.append(self.new(member, swarm))
         ids = [self.name(member) for member in members]
         changes.append(Add(swarm=self.name(swarm), ids=ids, run=run, close_on_max=close_on_max))
 
@@ -329,6 +330,8 @@ class World:
         """A signature was never started for too long."""
         self.driver.steer("ix:p", 0, self.name(root))
         self.sweep()
+        self.work_off()
+        self.driver.vanish(within=100)
         self.model.forget_unstarted(root)
 
     def pass_time(self) -> None:
