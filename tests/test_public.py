@@ -16,7 +16,8 @@ from mageflow import errors
 NAMES = [
     *("AcceptParams", "ChainSignature", "ErrorValue", "FlowHandle", "Mageflow", "MageflowConfig", "MageflowError"),
     *("NonRetryableError", "PauseActionTypes", "Progress", "ReturnValue", "Signature", "Status", "SwarmConfig"),
-    *("SwarmSignature", "TTLConfig", "TaskSignature", "abounded_field", "achain", "asign", "aswarm", "cancel", "chain"),
+    *("SwarmSignature", "TTLConfig", "TaskSignature", "Wait", "abounded_field", "achain", "asign", "aswarm"),
+    *("cancel", "chain"),
     *(
         "errors",
         "interrupt",
@@ -29,6 +30,7 @@ NAMES = [
         "sign",
         "swarm",
     ),
+    "why",
 ]
 
 TREE = {

@@ -107,7 +107,7 @@ class Mageflow(Verbs):
         if name in self._bindings:
             raise TaskNameError(name, "another function is registered under it")
         TaskDefinition(name=name)
-        binding = bind(name, task.function, task.input_validator, skip=self._backend.filled_parameters(task.function))
+        binding = bind(name, task.function, task.input_validator, skip=self._backend.filled_parameters(task))
         decorated, definition = self._backend.register(task)
         definition = definition.described(injection=binding.injection, schema=binding.schema)
         self._bindings[name] = binding

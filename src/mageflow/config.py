@@ -7,11 +7,11 @@ from datetime import timedelta
 from enum import Enum, StrEnum
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 
 class AcceptParams(Enum):
-    """What a task function takes: the message alone, or the manager's context too."""
+    """What a task function takes: the message alone, or as second parameter the task manager's own context."""
 
     JUST_MESSAGE = "just_message"
     NO_CTX = "no_ctx"
@@ -19,12 +19,21 @@ class AcceptParams(Enum):
     ALL = "all"
 
 
-def _to_seconds(value: object) -> object:
-    return value.total_seconds() if isinstance(value, timedelta) else value
+def in_seconds(value: float | timedelta) -> float:
+    """Return a time span as seconds."""
+    return value.total_seconds() if isinstance(value, timedelta) else float(value)
 
 
-Seconds = Annotated[float, BeforeValidator(_to_seconds), Field(gt=0)]
-"""A positive number of seconds; a `timedelta` is taken too."""
+def _positive(value: float | timedelta) -> float:
+    seconds = in_seconds(value)
+    if seconds <= 0:
+        msg = "must be more than 0 seconds"
+        raise ValueError(msg)
+    return seconds
+
+
+Seconds = Annotated[float | timedelta, AfterValidator(_positive)]
+"""A positive number of seconds, or a `timedelta`; kept as seconds."""
 
 
 class PauseActionTypes(StrEnum):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from pydantic import BaseModel
 
@@ -17,15 +17,6 @@ from mageflow.flow.payload import Body, Json, dump, plain
 from mageflow.flow.signature import Change, Claim, Members, NewSignature
 from mageflow.flow.status import Kind
 from mageflow.run.binding import Binding, check_arguments
-
-
-class HasKey(Protocol):
-    """Anything that stands for a stored signature."""
-
-    @property
-    def key(self) -> str:
-        """The public key."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

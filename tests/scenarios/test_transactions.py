@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, cast
 
 import pytest
 import pytest_asyncio
@@ -26,11 +26,11 @@ async def client(make_client: MakeClient) -> AsyncIterator[Mageflow]:
     client = make_client()
 
     @client.task(name="double")
-    async def double(number: int, factor: int = 2) -> int:  # pyright: ignore[reportUnusedFunction] - registered by name
+    async def double(number: int, factor: int = 2) -> int:
         return number * factor
 
     @client.task(name="total")
-    async def total(mageflow_results: list[int]) -> int:  # pyright: ignore[reportUnusedFunction] - registered by name
+    async def total(mageflow_results: list[int]) -> int:
         return sum(mageflow_results)
 
     await client.startup()
@@ -41,7 +41,7 @@ async def client(make_client: MakeClient) -> AsyncIterator[Mageflow]:
 def dump(redis_url: str, namespace: str) -> dict[Any, object]:
     """Return all keys of a namespace with their values."""
     with redis.Redis.from_url(redis_url) as server:
-        keys: list[Any] = list(server.scan_iter(f"{{mf:{namespace}}}:*", count=1000))
+        keys: list[Any] = [*cast("Iterator[Any]", server.scan_iter(f"{{mf:{namespace}}}:*", count=1000))]
         return {key: _value(server, key) for key in keys}
 
 
@@ -124,18 +124,23 @@ async def test_an_inner_block_that_raises_drops_its_own_part(client: Mageflow) -
     """What an inner block described is dropped when it raises; the outer one goes on without it."""
     async with client.abounded_field():
         kept = await client.asign("double", number=1)
-        with pytest.raises(RuntimeError):
+        made: list[str] = []
+
+        async def fail_inside() -> None:
             async with client.abounded_field():
-                dropped = await client.asign("double", number=2)
+                made.append((await client.asign("double", number=2)).key)
                 kept.kwargs["number"] = 7
                 raise RuntimeError
+
+        with pytest.raises(RuntimeError):
+            await fail_inside()
         async with client.abounded_field():
             inner = await client.asign("double", number=3)
     found = await client.load_signature(kept.key)
     assert found is not None
     assert dict(found.kwargs) == {"number": 1}
     assert await client.load_signature(inner.key) is not None
-    assert await client.load_signature(dropped.key) is None
+    assert await client.load_signature(made[0]) is None
 
 
 async def test_asyncio_tasks_join_the_block_that_started_them(client: Mageflow) -> None:

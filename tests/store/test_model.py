@@ -13,7 +13,7 @@ from tests.store.driver import Driver
 from tests.store.play import CHOICES, Move, play, wind_up
 from tests.store.world import World
 
-MOVES = st.lists(st.tuples(st.sampled_from(CHOICES), st.binary(max_size=24)), min_size=20, max_size=50)
+MOVES = st.lists(st.tuples(st.sampled_from(CHOICES), st.binary(max_size=24)), min_size=16, max_size=40)
 PACES = st.fixed_dictionaries({"parts": st.sampled_from([(100, 20), (5, 2), (1, 1)]), "lazy": st.booleans()})
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 QUICK = settings(deadline=None, suppress_health_check=SLOW, database=None, print_blob=True)

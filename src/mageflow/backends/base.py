@@ -129,8 +129,8 @@ class Backend(ABC):
         """Register a function with the task manager; returns its task object and how others know it."""
 
     @abstractmethod
-    def filled_parameters(self, function: Callable[..., Any]) -> tuple[str, ...]:
-        """Return the parameters of a function that the task manager fills."""
+    def filled_parameters(self, task: TaskOptions) -> tuple[str, ...]:
+        """Return the parameters of a function that the task manager fills: dependencies, its context."""
 
     @abstractmethod
     def attach(self, begin: Begin) -> None:

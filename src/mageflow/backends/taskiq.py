@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any
 
-from taskiq import AsyncBroker, TaskiqMessage, TaskiqMiddleware, TaskiqResult
+from taskiq import AsyncBroker, Context, TaskiqDepends, TaskiqMessage, TaskiqMiddleware, TaskiqResult
 from taskiq.exceptions import NoResultError
 from taskiq.labels import prepare_label
 from taskiq.message import BrokerMessage
@@ -34,6 +34,7 @@ from mageflow.backends.base import (
     TaskOptions,
     Verdict,
 )
+from mageflow.config import AcceptParams
 from mageflow.flow.command import Dispatch
 from mageflow.flow.task import TaskDefinition
 
@@ -126,6 +127,34 @@ class FlowMiddleware(TaskiqMiddleware):
         result.error = NoResultError()
 
 
+def _with_context(task: TaskOptions) -> Callable[..., Any]:
+    """Return the function with TaskIQ's context as the dependency of its second parameter, where it takes one."""
+    function = task.function
+    parameters = list(inspect.signature(function).parameters.values())
+    if task.param_config not in {AcceptParams.CTX_ONLY, AcceptParams.ALL} or len(parameters) < 2:
+        return function
+    if parameters[1].default is not inspect.Parameter.empty:
+        return function
+
+    @functools.wraps(function)
+    async def call_async(*args: Any, **kwargs: Any) -> Any:
+        return await function(*args, **kwargs)
+
+    @functools.wraps(function)
+    def call_blocking(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    context = parameters[1].replace(default=TaskiqDepends(Context), kind=inspect.Parameter.KEYWORD_ONLY)
+    rest = [
+        parameter if parameter.kind is inspect.Parameter.VAR_KEYWORD else parameter.replace(kind=context.kind)
+        for parameter in parameters[2:]
+    ]
+    wrapped = call_async if inspect.iscoroutinefunction(function) else call_blocking
+    signature = inspect.Signature([parameters[0], context, *rest])
+    setattr(wrapped, "__signature__", signature)  # noqa: B010 - what inspect.signature reads, no attribute to pyright
+    return wrapped
+
+
 def _wrap(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return the function as TaskIQ registers it: outside a flow it is the function itself."""
 
@@ -185,8 +214,8 @@ class TaskiqBackend(Backend):
         return self._broker
 
     @override
-    def filled_parameters(self, function: Callable[..., Any]) -> tuple[str, ...]:
-        return _dependencies(function)
+    def filled_parameters(self, task: TaskOptions) -> tuple[str, ...]:
+        return _dependencies(_with_context(task))
 
     @override
     def attach(self, begin: Begin) -> None:
@@ -202,7 +231,7 @@ class TaskiqBackend(Backend):
         if timeout is not None:
             labels["timeout"] = timeout.total_seconds() if isinstance(timeout, timedelta) else float(timeout)
         name = task.name or task.function.__name__
-        decorated = self._broker.register_task(_wrap(task.function), task_name=name, **labels)
+        decorated = self._broker.register_task(_wrap(_with_context(task)), task_name=name, **labels)
         plain = {label: value for label, value in labels.items() if isinstance(value, (str, int, float, bool))}
         definition = TaskDefinition(
             name=name, retries=task.retries, execution_timeout=labels.get("timeout"), labels=plain

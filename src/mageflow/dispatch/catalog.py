@@ -17,11 +17,6 @@ class Catalog:
         self._local: dict[str, TaskDefinition] = {}
         self._remote: dict[str, TaskDefinition] = {}
 
-    @property
-    def local(self) -> tuple[TaskDefinition, ...]:
-        """The tasks of this process."""
-        return tuple(self._local.values())
-
     def add(self, definition: TaskDefinition) -> None:
         """Add a task of this process."""
         self._local[definition.name] = definition

@@ -35,11 +35,6 @@ class Binding:
     returns: TypeAdapter[Any] | None
 
     @property
-    def is_async(self) -> bool:
-        """Whether the function is a coroutine function."""
-        return inspect.iscoroutinefunction(self.function)
-
-    @property
     def injection(self) -> Injection:
         """Where return values and errors go."""
         return EVERYTHING if self.model is None else injection_of(self.model)

@@ -13,8 +13,6 @@ from mageflow.flow.payload import Body
 from mageflow.flow.signature import NewSignature
 from mageflow.flow.status import KIND_OF_LETTER, STATUS_OF_LETTER, Kind, Status
 
-SCHEMA_VERSION = 1
-
 
 def text(value: bytes | None) -> str:
     """Return a reply as a string."""

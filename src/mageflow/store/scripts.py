@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 
-from mageflow.config import MageflowConfig
+from mageflow.config import MageflowConfig, in_seconds
 from mageflow.flow.signature import Add, Change, Claim, Close, Members, Message, NewSignature, Patch, Run, Steer
 
 LEASE = 6.0
@@ -53,12 +53,12 @@ def settings_argument(config: MageflowConfig) -> str:
     """Return ARGV[2] of every script, see prelude.lua."""
     kinds = [config.ttl.of_kind(kind) for kind in ("task", "chain", "swarm")]
     numbers = [
-        *(ttl.active_ttl * 1000 for ttl in kinds),
-        *(ttl.done_ttl * 1000 for ttl in kinds),
+        *(in_seconds(ttl.active_ttl) * 1000 for ttl in kinds),
+        *(in_seconds(ttl.done_ttl) * 1000 for ttl in kinds),
         config.crash_limit,
         config.inline_limit,
         LEASE * 1000,
-        config.ttl.suspended_ttl * 1000,
+        in_seconds(config.ttl.suspended_ttl) * 1000,
     ]
     return " ".join(str(int(number)) for number in numbers)
 

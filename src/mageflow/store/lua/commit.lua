@@ -401,7 +401,7 @@ for _, change in ipairs(changes) do
 end
 if draft then
   for id in pairs(heights) do
-    if not rec(id) then call('LPUSH', P .. 'dr:' .. draft, '+' .. id) end
+    if not rec(id) or (new[id] and new[id].kind ~= 't') then call('LPUSH', P .. 'dr:' .. draft, '+' .. id) end
   end
   call('RPUSH', P .. 'dr:' .. draft, '~' .. op)
 elseif remember then

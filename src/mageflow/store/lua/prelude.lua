@@ -12,7 +12,7 @@ Keys behind the prefix
   ix:<st>    zset    roots by status: p -> expiry of the never started, a -> start, d f c -> expiry of the finished
   workers    zset    worker -> last beat;   tasks  hash  name -> definition;   lo  hash  name -> offer of the newest start
   drafts     zset    draft id -> time of its expiry;   op:<op>  string  repeats
-  dr:<draft> list    what it wrote: `id` new, `<id` claimed, `~op` a block, at the head `+id` containers still to be written
+  dr:<draft> list    what it wrote: `id` new, `<id` claimed, `~op` a block, at the head `+id` containers
   s:<id>     hash    record, short fields only;   b:<id>  hash  payloads of a root or of the members of a container
   m:<id>     list    members in order;   c:<id>  list  callbacks that this signature fired
   w:<id>     list    members of a swarm that no run or close has made ready yet
