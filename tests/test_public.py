@@ -13,25 +13,12 @@ import pytest
 import mageflow
 from mageflow import errors
 
-NAMES = [
-    *("AcceptParams", "ChainSignature", "ErrorValue", "FlowHandle", "Mageflow", "MageflowConfig", "MageflowError"),
-    *("NonRetryableError", "PauseActionTypes", "Progress", "ReturnValue", "Signature", "Status", "SwarmConfig"),
-    *("SwarmSignature", "TTLConfig", "TaskSignature", "Wait", "abounded_field", "achain", "asign", "aswarm"),
-    *("cancel", "chain"),
-    *(
-        "errors",
-        "interrupt",
-        "load_sign",
-        "load_signature",
-        "pause",
-        "remove",
-        "resume",
-        "resume_task",
-        "sign",
-        "swarm",
-    ),
-    "why",
-]
+NAMES = """
+AcceptParams ChainSignature ErrorValue Finding FlowHandle Mageflow MageflowConfig MageflowError
+NonRetryableError PauseActionTypes Progress Report ReturnValue Signature Status SwarmConfig SwarmSignature
+TTLConfig TaskSignature Wait abounded_field achain asign aswarm cancel chain errors interrupt load_sign
+load_signature pause remove repair resume resume_task sign swarm why
+""".split()
 
 TREE = {
     "MageflowError": "Exception",

@@ -12,6 +12,7 @@ from typing import Any
 from mageflow import errors
 from mageflow.client import Mageflow
 from mageflow.config import AcceptParams, MageflowConfig, PauseActionTypes, SwarmConfig, TTLConfig
+from mageflow.dispatch.repair import Finding, Report
 from mageflow.errors import MageflowError, NonRetryableError
 from mageflow.flow.message import ErrorValue, ReturnValue
 from mageflow.flow.status import Status
@@ -49,6 +50,11 @@ def abounded_field(*, ignore_redis_error: bool = False) -> AbstractAsyncContextM
 async def why(key: str) -> Wait | None:
     """Return the one thing that a signature waits on; see `Mageflow.why`."""
     return await find_client().why(key)
+
+
+async def repair(*, apply: bool = False) -> Report:
+    """Look through the namespace for what must not be there; see `Mageflow.repair`."""
+    return await find_client().repair(apply=apply)
 
 
 async def pause(key: str, type: PauseActionTypes | str = PauseActionTypes.SUSPEND) -> Status:  # noqa: A002 - the users' word
@@ -91,6 +97,7 @@ __all__ = [
     "AcceptParams",
     "ChainSignature",
     "ErrorValue",
+    "Finding",
     "FlowHandle",
     "Mageflow",
     "MageflowConfig",
@@ -98,6 +105,7 @@ __all__ = [
     "NonRetryableError",
     "PauseActionTypes",
     "Progress",
+    "Report",
     "ReturnValue",
     "Signature",
     "Status",
@@ -118,6 +126,7 @@ __all__ = [
     "load_signature",
     "pause",
     "remove",
+    "repair",
     "resume",
     "resume_task",
     "sign",

@@ -17,6 +17,7 @@ from mageflow.config import MageflowConfig
 from mageflow.dispatch.catalog import Catalog
 from mageflow.dispatch.composer import Composer
 from mageflow.dispatch.dispatcher import Dispatcher
+from mageflow.dispatch.repair import Repair, Report
 from mageflow.dispatch.sweeper import Sweeper
 from mageflow.flow.command import Ready
 from mageflow.flow.ids import new_id
@@ -106,6 +107,11 @@ class Engine:
             await asyncio.gather(*self._registering, return_exceptions=True)
             await self.waiter.close()
             await self.store.close()
+
+    async def repair(self, *, apply: bool) -> Report:
+        """Look through the namespace for what must not be there."""
+        sweeper = Sweeper(self.store, self.backend, self.dispatcher)
+        return await Repair(self.store, self.dispatcher, sweeper).run(apply=apply)
 
     async def dispatch(self, ready: Ready) -> None:
         """Submit what a change made ready."""

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from mageflow.config import MageflowConfig, PauseActionTypes, SwarmConfig
+from mageflow.dispatch.repair import Report
 from mageflow.errors import SignatureNotFoundError
 from mageflow.flow.ids import id_of
 from mageflow.flow.status import Status
@@ -193,6 +194,16 @@ class Verbs:
             SignatureNotFoundError: the key is unknown.
         """
         return await why(await self._session.store(), id_of(self.config.namespace, key))
+
+    async def repair(self, *, apply: bool = False) -> Report:
+        """Look through the namespace for stalled signatures, overdue rows, lapsed runs and orphan keys.
+
+        Reads every record once; of no effect on a healthy system.
+
+        Args:
+            apply: mend what is found.
+        """
+        return await (await self._session.open()).repair(apply=apply)
 
     async def pause(self, key: str, type: PauseActionTypes | str = PauseActionTypes.SUSPEND) -> Status:  # noqa: A002 - the users' word
         """Suspend or interrupt the signature of a key; see `Signature.suspend` and `Signature.interrupt`.

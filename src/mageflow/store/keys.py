@@ -20,6 +20,11 @@ class Keys:
         return self._name("out")
 
     @property
+    def runs(self) -> str:
+        """Accepted runs by the last sign of life of their workers (ms)."""
+        return self._name("runs")
+
+    @property
     def tasks(self) -> str:
         """Definitions by task name."""
         return self._name("tasks")

@@ -30,23 +30,24 @@ class Script:
         object.__setattr__(self, "sha", hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest())
 
 
-def _load(name: str, *, shared: bool = True) -> Script:
-    parts = ("prelude", "flow", name) if shared else ("prelude", name)
-    return Script(name, "\n".join((_LUA / f"{part}.lua").read_text(encoding="utf-8") for part in parts))
+def _load(*names: str) -> Script:
+    parts = ("prelude", *names)
+    return Script(names[-1], "\n".join((_LUA / f"{part}.lua").read_text(encoding="utf-8") for part in parts))
 
 
-COMMIT = _load("commit")
-START = _load("start")
-FINISH = _load("finish")
-ATTEMPT_FAILED = _load("attempt_failed")
-STOPPED = _load("stopped")
-REFUSED = _load("refused")
-SWEEP = _load("sweep")
-CONTINUE = _load("continue")
-OFFERED = _load("offered", shared=False)
-BEAT = _load("beat", shared=False)
-READ = _load("read", shared=False)
-WHY = _load("why", shared=False)
+COMMIT = _load("flow", "commit")
+START = _load("flow", "start")
+FINISH = _load("flow", "finish")
+ATTEMPT_FAILED = _load("flow", "attempt_failed")
+STOPPED = _load("flow", "stopped")
+REFUSED = _load("flow", "refused")
+SWEEP = _load("flow", "sweep")
+CONTINUE = _load("flow", "continue")
+OFFERED = _load("offered")
+BEAT = _load("beat")
+READ = _load("read")
+WHY = _load("waiting", "why")
+REARM = _load("flow", "waiting", "rearm")
 
 
 def settings_argument(config: MageflowConfig) -> str:

@@ -204,6 +204,10 @@ class Store:
                 raise errors.BrokenRecordError(key_of(self.config.namespace, ids[0]), error.reason) from error
             return [reply for identifier in ids for reply in await self._page([identifier])]
 
+    async def rearm(self, identifier: str) -> Answer:
+        """Let a signature go on that waits on nothing. One round trip."""
+        return await self._run(scripts.REARM, identifier)
+
     async def why(self, identifier: str) -> tuple[str, str, float] | None:
         """Return what a signature waits on: kind, name, since when; `None` if it has ended. One round trip.
 
