@@ -18,7 +18,7 @@ AcceptParams ChainSignature ErrorValue Finding FlowHandle Mageflow MageflowConfi
 NonRetryableError PauseActionTypes Progress Report ReturnValue Signature Status SwarmConfig SwarmSignature
 TTLConfig TaskSignature Wait abounded_field achain asign aswarm cancel chain errors interrupt load_sign
 load_signature pause remove repair resume resume_task sign swarm why
-""".split()
+""".split()  # noqa: SIM905 - a list literal would be a line for each name
 
 TREE = {
     "MageflowError": "Exception",

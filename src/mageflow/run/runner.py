@@ -68,6 +68,8 @@ class Runner:
             answer = await self.store.start(
                 delivery.id, delivery.dispatch, delivery.attempt, self.worker, delivery.manager_run
             )
+            if answer.status in {"held", "canceled"}:
+                await self.dispatcher.dispatch((await self.store.turned_away(delivery.id)).ready)
         except StoreUnavailableError as error:
             logger.warning("%s does not start now, its row will be offered again: %s", key, error)
             return "store unavailable"

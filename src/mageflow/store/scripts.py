@@ -36,7 +36,8 @@ def _load(*names: str) -> Script:
 
 
 COMMIT = _load("flow", "commit")
-START = _load("flow", "start")
+START = _load("start")
+TURNED_AWAY = _load("flow", "turned_away")
 FINISH = _load("flow", "finish")
 ATTEMPT_FAILED = _load("flow", "attempt_failed")
 STOPPED = _load("flow", "stopped")

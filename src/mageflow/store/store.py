@@ -145,6 +145,10 @@ class Store:
         """A delivery asks to run: `run` with the number of the run, or why not. One round trip."""
         return await self._run(scripts.START, identifier, dispatch, attempt, worker, manager_run)
 
+    async def turned_away(self, identifier: str) -> Answer:
+        """A delivery was told that its signature is held or canceled. One round trip."""
+        return await self._run(scripts.TURNED_AWAY, identifier)
+
     async def apply(self, event: Succeeded | Failed) -> Answer:
         """Record the outcome of a run and what follows from it. One round trip; repeated until Redis answers."""
         outcome, payload = ("d", event.result) if isinstance(event, Succeeded) else ("f", event.error)

@@ -2,23 +2,20 @@
 
 ARGV[3] id   [4] dispatch   [5] attempts used before   [6] worker   [7] id of the run at the task manager
 Returns {'run', ..., {run, attempt}} or the reason why not: gone, ended, canceled, held, stale, duplicate.
+A delivery that is held or canceled is to be followed by turned_away.lua.
 Invariant: of the deliveries of one dispatch and attempt one is accepted, unless the lease of that run lapsed.
 ]]
 local id, dispatch, attempt = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local r = rec(id)
+-- This script runs for each task: it does without the transitions of flow.lua.
+local function answer(status, extra) return { status, {}, {}, {}, extra or {} } end
+
 if not r then return answer('gone') end
 if r.op == op then return answer('run', { num(r, 'n'), attempt }) end
 if ENDED[r.st] then return answer('ended') end
 if dead(id) then return answer('canceled') end
-local mark, node = held(id)
-if mark then
-  if not call('ZSCORE', P .. 'runs', id) then
-    call('ZREM', P .. 'out', id)
-    if mark == 'c' then end_node(id, 'c', 'canceled') else hold(id, node) end
-    drain()
-  end
-  return answer(mark == 'c' and 'canceled' or 'held')
-end
+local mark = held(id)
+if mark then return answer(mark == 'c' and 'canceled' or 'held') end
 local d, a = num(r, 'd'), num(r, 'a')
 if dispatch < d or (dispatch == d and attempt < a) then return answer('stale') end
 local seen_alive = call('ZSCORE', P .. 'runs', id)
@@ -37,5 +34,5 @@ end
 put(id, fields)
 if ARGV[7] ~= '' then call('HSET', P .. 'b:' .. home(id), id .. ':i', ARGV[7]) end
 if r.tn and r.oa and (not newest or tonumber(newest) < tonumber(r.oa)) then call('HSET', P .. 'lo', r.tn, r.oa) end
-if not seen_alive then live(id, 1) end
+if not seen_alive then add(top(id), 'lv', 1) end
 return answer('run', { fields.n, attempt })

@@ -1,0 +1,13 @@
+--[[ A delivery was told that its signature is held or canceled: the row goes, and waits on the list of what holds it.
+
+ARGV[3] id
+Returns {'ok', rows, nodes, continues}.
+]]
+local id = ARGV[3]
+local r = rec(id)
+if r and not ENDED[r.st] and not call('ZSCORE', P .. 'runs', id) and not drop(id) and held(id) then
+  call('ZREM', P .. 'out', id)
+  ready_again(id)
+end
+drain()
+return answer('ok')
