@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tests.model import Model, Node
+from tests.model import Model
+from tests.node import Node
 from tests.store.snapshot import Snapshot
 from tests.store.waiting import leaked_slots, overfull, ready_members, stalled
 

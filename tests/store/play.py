@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from tests.model import Node
+from tests.node import Node
 from tests.store.waiting import why
 from tests.store.world import World
 

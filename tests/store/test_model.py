@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.model import Node
+from tests.node import Node
 from tests.store.driver import Driver
 from tests.store.play import CHOICES, Move, play, wind_up
 from tests.store.world import World

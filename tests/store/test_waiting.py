@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.model import Node
+from tests.node import Node
 from tests.store.compare import compare
 from tests.store.driver import Driver
 from tests.store.snapshot import Snapshot

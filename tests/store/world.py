@@ -10,7 +10,8 @@ from mageflow.config import MageflowConfig, TTLConfig
 from mageflow.flow.signature import Add, Change, Claim, Close, Members, Message, NewSignature, Run
 from mageflow.flow.status import KIND_OF_LETTER, Kind
 from mageflow.store import scripts
-from tests.model import Model, Node
+from tests.model import Model
+from tests.node import Node
 from tests.store.compare import compare
 from tests.store.driver import Driver
 from tests.store.snapshot import Snapshot

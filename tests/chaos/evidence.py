@@ -1,0 +1,123 @@
+"""What the audit looks at: what was asked for, what the tasks wrote down, what was done to them, what Redis holds."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import redis
+
+from tests.chaos.flows import RECORDS
+from tests.chaos.load import Node
+from tests.store.snapshot import Snapshot
+
+
+@dataclass(kw_only=True)
+class Execution:
+    """One execution of user code; `end` is how it ended: ended, failed, stopped, or nothing at all."""
+
+    id: str
+    name: str
+    run: int
+    attempt: int
+    process: int
+    began: float
+    end: str | None = None
+    ended: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interrupt:
+    """A call that interrupted a signature, from its beginning to its answer."""
+
+    id: str
+    began: float
+    ended: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a flow ended, as its caller sees it."""
+
+    status: str
+    result: Any = None
+
+
+@dataclass(kw_only=True)
+class Evidence:
+    """Everything about one run of the chaos test."""
+
+    flows: list[Node]
+    executions: list[Execution]
+    state: Snapshot
+    outcomes: dict[str, Outcome] = field(default_factory=dict[str, Outcome])
+    deaths: dict[int, float] = field(default_factory=dict[int, float])
+    interrupts: list[Interrupt] = field(default_factory=list[Interrupt])
+
+    def executions_by_id(self) -> dict[str, list[Execution]]:
+        """Return the executions of each signature in the order in which they began."""
+        found: dict[str, list[Execution]] = defaultdict(list)
+        for execution in sorted(self.executions, key=lambda execution: execution.began):
+            found[execution.id].append(execution)
+        return found
+
+
+def read_executions(folder: Path) -> list[Execution]:
+    """Read what the tasks wrote down."""
+    return parse_executions((folder / RECORDS).read_text().splitlines())
+
+
+def parse_executions(lines: Iterable[str]) -> list[Execution]:
+    """Put beginnings and ends together."""
+    found: dict[tuple[str, int], Execution] = {}
+    for line in lines:
+        about = json.loads(line)
+        what, at, place = about.pop("what"), about.pop("at"), (about["id"], about["run"])
+        if what == "began":
+            assert place not in found, f"run {place} began twice"
+            found[place] = Execution(began=at, **about)
+        else:
+            found[place].end, found[place].ended = what, at
+    return list(found.values())
+
+
+def take_snapshot(client: redis.Redis, namespace: str) -> Snapshot:
+    """Return everything that a namespace holds, streams left out."""
+    prefix = f"{{mf:{namespace}}}:"
+    keys = cast("list[bytes]", list(client.scan_iter(match=f"{prefix}*", count=1000)))
+    pipeline = client.pipeline(transaction=False)
+    for key in keys:
+        pipeline.type(key)
+        pipeline.pttl(key)
+    answers = pipeline.execute()
+    kept = [(key, kind, ttl) for key, kind, ttl in zip(keys, answers[::2], answers[1::2], strict=True)]
+    kept = [item for item in kept if item[1] not in {b"stream", b"none"}]
+    reads: dict[bytes, tuple[str | int, ...]] = {
+        b"hash": ("HGETALL",),
+        b"list": ("LRANGE", 0, -1),
+        b"set": ("SMEMBERS",),
+        b"zset": ("ZRANGE", 0, -1, "WITHSCORES"),
+        b"string": ("GET",),
+    }
+    # Raw replies, as scripts get them.
+    raw: list[tuple[bytes, bytes, int, Any]] = []
+    for key, kind, ttl in kept:
+        command, *rest = reads[kind]
+        value = client.execute_command(command, key, *rest)
+        raw.append((key, kind, ttl, _flat(value)))
+    return Snapshot.of(raw, prefix)
+
+
+def _flat(value: Any) -> Any:
+    """Return a reply as a flat list, whatever redis-py made of it."""
+    if isinstance(value, dict):
+        pairs = cast("dict[bytes, bytes]", value)
+        return [item for pair in pairs.items() for item in pair]
+    if isinstance(value, list) and value and isinstance(value[0], (tuple, list)):
+        scored = cast("list[tuple[bytes, float]]", value)
+        return [item for name, score in scored for item in (name, str(score).encode())]
+    return value

@@ -1,0 +1,147 @@
+"""A worker of the chaos test: tasks that do what their message decides, and write down every execution.
+
+Run as `python -m tests.chaos.flows`; the environment says where (see `main`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Generator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mageflow import Mageflow, MageflowConfig, TTLConfig
+from mageflow.run.context import current_run
+
+RETRIES = 2
+"""Further attempts of `flaky`."""
+LIFETIME = 3600.0
+"""Seconds that finished flows are kept: until the audit is through."""
+RECORDS = "records"
+Message = dict[str, Any]
+
+
+class DecidedError(Exception):
+    """What a task raises when its message says so."""
+
+
+class Recorder:
+    """Appends one line for each thing that happened to a file that all processes share."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = os.open(folder / RECORDS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+
+    def note(self, what: str, message: Message) -> None:
+        """Note what happened to the current run; one write, which a kill leaves out or leaves whole."""
+        run = current_run.get()
+        assert run is not None
+        about = {"id": run.id, "run": run.run, "attempt": run.attempt, "name": message["name"]}
+        line = {**about, "what": what, "process": os.getpid(), "at": time.monotonic()}
+        os.write(self._file, json.dumps(line).encode() + b"\n")
+
+    @contextlib.contextmanager
+    def execution(self, message: Message) -> Generator[None]:
+        """Note the beginning and the end of an execution."""
+        self.note("began", message)
+        try:
+            yield
+        except asyncio.CancelledError:
+            self.note("stopped", message)
+            raise
+        except DecidedError:
+            self.note("failed", message)
+            raise
+        self.note("ended", message)
+
+
+def digest(value: object) -> str:
+    """Return a short text that stands for a result."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def of_error(kind: str) -> str:
+    """Return what stands for an error of this type."""
+    return f"error {kind}"
+
+
+def result_of(name: str, after: str) -> dict[str, str]:
+    """Return the result of a task: its name, and what stands for the value that it got."""
+    return {"name": name, "after": after}
+
+
+def _outcome(message: Message) -> dict[str, str]:
+    run = current_run.get()
+    assert run is not None
+    if run.attempt <= int(message.get("failures", 0)):
+        raise DecidedError(message["name"])
+    if error := message.get("mageflow_error"):
+        return result_of(message["name"], of_error(error["type"]))
+    return result_of(message["name"], digest(message["mageflow_results"]) if "mageflow_results" in message else "")
+
+
+def register(client: Mageflow, recorder: Recorder) -> None:
+    """Register the tasks."""
+
+    async def work(message: Message) -> dict[str, str]:
+        with recorder.execution(message):
+            await asyncio.sleep(message["pause"])
+            return _outcome(message)
+
+    def plain(message: Message) -> dict[str, str]:
+        with recorder.execution(message):
+            time.sleep(message["pause"])
+            return _outcome(message)
+
+    client.task(name="work")(work)
+    client.task(name="plain")(plain)
+    client.task(name="flaky", retries=RETRIES)(work)
+
+
+def send_twice(client: Mageflow) -> None:
+    """Let everything that this client hands to the task manager be delivered twice."""
+    broker = client._backend.manager
+    kick = broker.kick
+
+    async def twice(message: Any) -> None:
+        await kick(message)
+        await kick(message)
+
+    vars(broker)["kick"] = twice
+
+
+def make_client(
+    folder: Path, namespace: str, *, source: str | None = None, double: bool = False, lifetime: float = LIFETIME
+) -> Mageflow:
+    """Return a client with the tasks; a task that loses its worker is never given up."""
+    config = MageflowConfig(namespace=namespace, crash_limit=1_000_000, ttl=TTLConfig(done_ttl=lifetime))
+    client = Mageflow(redis_client=source, config=config)
+    register(client, Recorder(folder))
+    if double:
+        send_twice(client)
+    return client
+
+
+def skew_clock(seconds: float) -> None:
+    """Let this process believe that it is later, or earlier."""
+    real: Callable[[], float] = time.time
+    vars(time)["time"] = lambda: real() + seconds
+
+
+async def main(environment: Mapping[str, str]) -> None:
+    """Run a worker until it is killed."""
+    skew_clock(float(environment.get("CHAOS_SKEW", "0")))
+    folder, double = Path(environment["CHAOS_FOLDER"]), environment.get("CHAOS_DOUBLE") == "1"
+    async with make_client(folder, environment["CHAOS_NAMESPACE"], double=double).worker(slots=20):
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(os.environ))

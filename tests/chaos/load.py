@@ -1,0 +1,191 @@
+"""What the chaos test runs: flows made from a seed, and the client that starts them and lets them grow."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from mageflow import Mageflow, SwarmConfig
+from mageflow.errors import (
+    AlreadyInContainerError,
+    AlreadyStartedError,
+    StoreUnavailableError,
+    SwarmIsCanceledError,
+    SwarmIsClosedError,
+)
+from mageflow.flow.ids import id_of
+from mageflow.signature import Signature
+from mageflow.swarm import SwarmSignature
+from tests.chaos.flows import RETRIES
+
+Signed = Signature[Any, Any]
+_DEEPEST = 3
+
+
+@dataclass(kw_only=True)
+class Node:
+    """A signature to be made: a task, chain or swarm, with its callbacks.
+
+    Of the members of a swarm the last `grown` are added while it runs. `id` is there once it was created.
+    """
+
+    name: str
+    kind: Literal["t", "c", "s"] = "t"
+    task: str = "work"
+    pause: float = 0.0
+    failures: int = 0
+    members: list[Node] = field(default_factory=list["Node"])
+    success: list[Node] = field(default_factory=list["Node"])
+    failure: list[Node] = field(default_factory=list["Node"])
+    bound: int | None = None
+    budget: int | None = None
+    on_stop: Literal["finish", "interrupt"] = "finish"
+    grown: int = 0
+    id: str = ""
+
+    @property
+    def fails(self) -> bool:
+        """Whether the task fails for good."""
+        return self.failures > (RETRIES if self.task == "flaky" else 0)
+
+    def walk(self) -> Iterator[Node]:
+        """Yield it and its members at every depth, callbacks left out."""
+        yield self
+        for member in self.members:
+            yield from member.walk()
+
+
+class Maker:
+    """Makes random flows."""
+
+    def __init__(self, seed: str) -> None:
+        self._random = random.Random(seed)
+        self.tasks = 0
+
+    def flows(self, size: int) -> list[Node]:
+        """Return flows of so many tasks together, or a few more."""
+        made: list[Node] = []
+        while self.tasks < size:
+            made.append(self._node(f"f{len(made)}", 0))
+        return made
+
+    def _node(self, name: str, depth: int) -> Node:
+        kinds = "tccsssss" if depth == 0 else "tttttcs"
+        kind = self._random.choice(kinds) if depth < _DEEPEST else "t"
+        make: dict[str, Callable[[str, int], Node]] = {"c": self._chain, "s": self._swarm}
+        node = make[kind](name, depth) if kind in make else self._task(name)
+        self._add_callbacks(node, depth)
+        return node
+
+    def _task(self, name: str) -> Node:
+        self.tasks += 1
+        draw = self._random.random()
+        pause = self._random.uniform(0, 0.02) if draw < 0.7 else self._random.uniform(0.05, 0.3 if draw < 0.95 else 1.5)
+        task = self._random.choice(["work", "work", "work", "plain", "flaky"])
+        if task == "flaky":
+            failures = self._random.choice([0, 1, 2, RETRIES + 1])
+        else:
+            failures = int(self._random.random() < 0.08)
+        return Node(name=name, task=task, pause=round(pause, 4), failures=failures)
+
+    def _members(self, name: str, depth: int, count: int) -> list[Node]:
+        return [self._node(f"{name}.{index}", depth + 1) for index in range(count)]
+
+    def _chain(self, name: str, depth: int) -> Node:
+        return Node(name=name, kind="c", members=self._members(name, depth, self._random.randint(2, 5)))
+
+    def _swarm(self, name: str, depth: int) -> Node:
+        count = self._random.randint(0, 6) if depth else self._random.randint(4, 30)
+        grown = self._random.choice([0, 0, count // 3, count]) if depth == 0 else 0
+        return Node(
+            name=name,
+            kind="s",
+            members=self._members(name, depth, count),
+            bound=self._random.choice([1, 2, 3, 8, None]),
+            budget=self._random.choice([None, None, 1, 3]),
+            on_stop=self._random.choice(["finish", "interrupt"]),
+            grown=grown,
+        )
+
+    def _add_callbacks(self, node: Node, depth: int) -> None:
+        """Add callbacks; of an error only tasks, for they tell what error they got."""
+        if self._random.random() < (0.6 if depth == 0 else 0.15):
+            count = self._random.choice([1, 1, 2])
+            node.success = [self._node(f"{node.name}/s{index}", max(depth + 1, 2)) for index in range(count)]
+        if self._random.random() < (0.6 if depth == 0 else 0.15):
+            node.failure = [self._task(f"{node.name}/e")]
+
+
+class Loader:
+    """Creates flows, starts them, lets them grow; calls that Redis did not answer are made again."""
+
+    def __init__(self, client: Mageflow, seed: str) -> None:
+        self._client = client
+        self._random = random.Random(f"{seed} load")
+        self.started: list[Node] = []
+        self.abandoned = asyncio.Event()
+
+    async def run(self, flow: Node) -> None:
+        """Create a flow, start it, and add to it what is to be added while it runs."""
+        signature = await self._create(flow)
+        self.started.append(flow)
+        await _insist(signature.aio_run_no_wait, already=(AlreadyStartedError,))
+        if isinstance(signature, SwarmSignature):
+            await self._grow(flow, signature)
+
+    async def _grow(self, flow: Node, swarm: SwarmSignature[Any, Any]) -> None:
+        """Add the rest of the members one page after the other, then close; a failed swarm takes no more."""
+        late, page = flow.members[len(flow.members) - flow.grown :], 3
+        del flow.members[len(flow.members) - flow.grown :]
+        try:
+            for start in range(0, len(late), page):
+                await asyncio.sleep(self._random.uniform(0, 0.3))
+                added = late[start : start + page]
+                await self._add(swarm, added)
+                flow.members.extend(added)
+            await _insist(swarm.close_swarm)
+        except (SwarmIsClosedError, SwarmIsCanceledError):
+            return
+
+    async def _add(self, swarm: SwarmSignature[Any, Any], nodes: list[Node]) -> None:
+        signatures = [await self._create(node) for node in nodes]
+        await _insist(lambda: swarm.aio_run_in_swarm(signatures), already=(AlreadyInContainerError,))
+
+    async def _create(self, node: Node) -> Signed:
+        """Create a signature; one whose creation was not answered may be there and is left to its lifetime."""
+        success = [await self._create(callback) for callback in node.success]
+        failure = [await self._create(callback) for callback in node.failure]
+        count = len(node.members) - node.grown
+        members = [await self._create(member) for member in node.members[:count]]
+        made = await _insist(lambda: self._make(node, members, success, failure))
+        node.id = id_of(self._client.config.namespace, made.key)
+        return made
+
+    async def _make(self, node: Node, members: list[Signed], success: list[Signed], failure: list[Signed]) -> Signed:
+        callbacks: dict[str, Any] = {"success_callbacks": success, "error_callbacks": failure}
+        if node.kind == "t":
+            bound: dict[str, Any] = {"name": node.name, "pause": node.pause, "failures": node.failures}
+            return await self._client.asign(node.task, kwargs=bound, **callbacks)
+        if node.kind == "c":
+            return await self._client.achain(members, node.name, **callbacks)
+        config = SwarmConfig(max_concurrency=node.bound, stop_after_n_failures=node.budget, on_stop=node.on_stop)
+        return await self._client.aswarm(
+            members, node.name, config=config, is_swarm_closed=not node.grown, **callbacks
+        )
+
+
+async def _insist(call: Callable[[], Awaitable[Any]], already: tuple[type[Exception], ...] = ()) -> Any:
+    """Call until Redis answers; `already` says that an earlier call, whose answer was lost, had done it."""
+    lost = False
+    while True:
+        try:
+            return await call()
+        except StoreUnavailableError:
+            lost = True
+        except already:
+            if not lost:
+                raise
+            return None
