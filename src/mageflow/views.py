@@ -41,13 +41,13 @@ def progress_of(record: Record) -> Progress:
     left = (total - ended) / rate if rate else None
     return Progress(
         total=total,
-        pending=max(0, total - ended - active),
+        pending=0 if record.status.ended else max(0, total - ended - active),
         active=active,
         done=done,
         failed=failed,
         canceled=canceled,
         per_second=rate,
-        seconds_left=0.0 if ended >= total else left,
+        seconds_left=0.0 if record.status.ended or ended >= total else left,
     )
 
 

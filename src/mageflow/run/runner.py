@@ -46,10 +46,10 @@ class Runner:
         self._beat: Beat | None = None
         self._running: dict[str, RunnerExecution] = {}
 
-    def serve(self, make_beat: Callable[[Callable[[str], None]], Beat]) -> None:
+    def serve(self, make_beat: Callable[[Callable[[str, int], None]], Beat]) -> None:
         """Begin to keep the lease of this worker."""
         loop = asyncio.get_running_loop()
-        self._beat = make_beat(lambda identifier: _call_soon(loop, self._stop, identifier))
+        self._beat = make_beat(lambda identifier, run: _call_soon(loop, self._stop, identifier, run))
         self._beat.start()
 
     async def close(self) -> None:
@@ -93,15 +93,15 @@ class Runner:
         if self._beat is not None:
             self._beat.remove(execution.id, execution.run)
 
-    def _stop(self, identifier: str) -> None:
+    def _stop(self, identifier: str, run: int) -> None:
         execution = self._running.get(identifier)
-        if execution is not None:
+        if execution is not None and execution.run == run:
             execution.stop()
 
 
-def _call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[[str], None], identifier: str) -> None:
+def _call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[[str, int], None], identifier: str, run: int) -> None:
     with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
-        loop.call_soon_threadsafe(callback, identifier)
+        loop.call_soon_threadsafe(callback, identifier, run)
 
 
 class RunStoppedError(Exception):
