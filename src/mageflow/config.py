@@ -53,7 +53,7 @@ class TTLConfig(BaseModel):
         task: overrides for flows whose root is a task, what it leaves out is as above; `chain` and `swarm` likewise.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     active_ttl: Seconds = 86_400.0
     done_ttl: Seconds = 300.0
@@ -80,17 +80,19 @@ class MageflowConfig(BaseModel):
         inline_limit: bytes; larger results travel by reference.
         payload_limit: bytes; larger messages and results are refused.
         crash_limit: so often a run may lose its worker before the task fails with `WorkerLostError`.
+        durability: `fsync` waits for the disk on every change that a client makes (WAITAOF, Redis 7.2 or Valkey).
         allow_eviction: start on a Redis that may evict keys (flows can vanish there).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     namespace: str = "default"
-    ttl: TTLConfig = TTLConfig()
+    ttl: TTLConfig = Field(default_factory=TTLConfig)
     param_config: AcceptParams = AcceptParams.NO_CTX
     inline_limit: int = Field(default=256 * 1024, gt=0)
     payload_limit: int = Field(default=4 * 1024 * 1024, gt=0)
     crash_limit: int = Field(default=5, ge=0)
+    durability: Literal["none", "fsync"] = "none"
     allow_eviction: bool = False
 
     @field_validator("namespace")
@@ -112,7 +114,7 @@ class SwarmConfig(BaseModel):
         on_stop: what happens to running members when it fails: `finish` or `interrupt`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     max_concurrency: int | None = Field(default=30, ge=1)
     stop_after_n_failures: int | None = Field(default=None, ge=1)

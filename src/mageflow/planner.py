@@ -91,6 +91,7 @@ class Planner:
             kwargs=plain(kwargs, f"an argument of task {name!r}"),
             identifiers=plain(identifiers or {}, f"an identifier of task {name!r}"),
             injection=injection_of(model) if model else None,
+            schema=model.model_json_schema() if model else None,
             options=plain(options or {}, f"an option of task {name!r}"),
         )
         return await self._plan(Kind.TASK, body, task_name=name, success=success, failure=failure)

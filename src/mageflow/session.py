@@ -8,6 +8,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from contextlib import asynccontextmanager
 from typing import Any
 
+from pydantic import BaseModel
+
 from mageflow.config import MageflowConfig
 from mageflow.engine import Engine
 from mageflow.errors import ResultTimeoutError, SignatureNotFoundError, StoreUnavailableError
@@ -142,18 +144,23 @@ class Session:
         except TimeoutError as error:
             raise ResultTimeoutError(self.key(identifier), seconds or 0.0) from error
 
-    def check_kwargs(self, name: str, kwargs: Mapping[str, Any]) -> None:
-        """Refuse bound arguments of a wrong type, where the model is known here."""
-        binding = self._bindings.get(name)
-        if binding is not None and binding.model is not None:
-            check_arguments(binding.model, kwargs, name)
+    def check_kwargs(self, name: str, kwargs: Mapping[str, Any], model: type[BaseModel] | None) -> None:
+        """Refuse bound arguments of a wrong type: for this model, else the task's own where it is known here."""
+        model = model or self._model_of(name)
+        if model is not None:
+            check_arguments(model, kwargs, name)
 
-    def check_first_message(self, record: Record, message: Json) -> None:
-        """Refuse the message of a task that is started directly, where its model is known here.
+    def check_first_message(self, record: Record, message: Json, model: type[BaseModel] | None = None) -> None:
+        """Refuse the message of a task that is started directly: for this model, else the task's own.
 
         Raises:
             InvalidMessageError: names the fields.
         """
-        binding = self._bindings.get(record.body.name or "")
-        if binding is not None and binding.model is not None:
-            validated(binding.model, message, binding.name)
+        name = record.body.name or ""
+        model = model or self._model_of(name)
+        if model is not None:
+            validated(model, message, name)
+
+    def _model_of(self, name: str) -> type[BaseModel] | None:
+        binding = self._bindings.get(name)
+        return None if binding is None else binding.model

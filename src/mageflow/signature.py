@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
+from pydantic import BaseModel
 from typing_extensions import override
 
 from mageflow.config import PauseActionTypes
@@ -112,9 +113,17 @@ class Signature(Generic[In, Out]):
 
     kind: Kind
 
-    def __init__(self, session: Session, record: Record, members: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        session: Session,
+        record: Record,
+        members: Sequence[str] = (),
+        *,
+        model: type[BaseModel] | None = None,
+    ) -> None:
         self._session = session
         self._record = record
+        self._model = model
         self._members = [(member, Status.PENDING) for member in members[:SNAPSHOT]]
         self._kwargs = Kwargs(self, record.body.kwargs)
 
@@ -283,7 +292,7 @@ class Signature(Generic[In, Out]):
 
     def _patch(self, changed: Mapping[str, Any], dropped: str | None = None) -> Patch:
         if self.kind is Kind.TASK and self.task_name is not None:
-            self._session.check_kwargs(self.task_name, changed)
+            self._session.check_kwargs(self.task_name, changed, self._model)
         where = f"an argument of {self.key}"
         return Patch(id=self.id, line=patch_line(self._limit, where, changed=plain(changed, where), dropped=dropped))
 
@@ -356,7 +365,7 @@ class TaskSignature(Signature[In, Out]):
     @override
     async def _check_message(self, message: Json) -> None:
         if self._record.container is None:
-            self._session.check_first_message(self._record, merge(self._record.body.kwargs, message))
+            self._session.check_first_message(self._record, merge(self._record.body.kwargs, message), self._model)
 
 
 class ChainSignature(Signature[In, Out]):

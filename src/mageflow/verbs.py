@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from mageflow.config import MageflowConfig, PauseActionTypes, SwarmConfig
 from mageflow.dispatch.repair import Report
-from mageflow.errors import SignatureNotFoundError
+from mageflow.errors import SignatureNotFoundError, TaskNameError
 from mageflow.flow.ids import id_of
 from mageflow.flow.status import Status
 from mageflow.planner import Plan
@@ -55,13 +55,12 @@ class Verbs:
             bound: bound arguments.
 
         Raises:
-            ValueError: not exactly one of `task` and `task_name`.
+            TaskNameError: not exactly one of `task` and `task_name` (a `ValueError`).
             UnrecognizedTaskError: nobody registered the name; names the closest.
             InvalidMessageError, NotSerialisableError, PayloadTooLargeError: the arguments are wrong.
         """
         if (task is None) == (task_name is None):
-            msg = "exactly one of task and task_name names the task"
-            raise ValueError(msg)
+            raise TaskNameError(task_name or "", "exactly one of task and task_name names the task")
         plan = await (await self._session.planner()).task(
             task if task is not None else task_name,
             kwargs={**(kwargs or {}), **bound},
@@ -71,7 +70,7 @@ class Verbs:
             model=model_validators,
             options=options,
         )
-        return TaskSignature[Any, Any](self._session, *await self._created(plan))
+        return TaskSignature[Any, Any](self._session, *await self._created(plan), model=model_validators)
 
     async def achain(
         self,

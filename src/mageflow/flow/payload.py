@@ -95,6 +95,7 @@ class Body:
     identifiers: Json = field(default_factory=dict[str, Any])
     injection: Injection | None = None
     options: Json = field(default_factory=dict[str, Any])
+    schema: Json | None = None
 
     def encode(self, where: str, limit: int) -> bytes:
         """Return the stored form."""
@@ -107,6 +108,8 @@ class Body:
             data["v"] = self.injection.encode()
         if self.options:
             data["o"] = self.options
+        if self.schema:
+            data["s"] = self.schema
         return dump(data, where, limit)
 
     @classmethod
@@ -136,6 +139,7 @@ class Body:
             identifiers=values.get("i", {}),
             injection=Injection.decode(injection) if injection else None,
             options=options,
+            schema=values.get("s"),
         )
 
 

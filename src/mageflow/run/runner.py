@@ -99,7 +99,9 @@ class Runner:
             execution.stop()
 
 
-def _call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[[str, int], None], identifier: str, run: int) -> None:
+def _call_soon(
+    loop: asyncio.AbstractEventLoop, callback: Callable[[str, int], None], identifier: str, run: int
+) -> None:
     with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
         loop.call_soon_threadsafe(callback, identifier, run)
 

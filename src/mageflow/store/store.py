@@ -38,6 +38,7 @@ CHUNK = 100
 """Records that one script writes at the most."""
 _RETRY_FOR = 5.0
 _LONGEST_PAUSE = 1.0
+_DISK_TIMEOUT = 10_000
 _PASSING = (
     *(ConnectionError, TimeoutError, OSError),
     *(ReadOnlyError, OutOfMemoryError, MasterDownError, ClusterDownError, TryAgainError),
@@ -62,6 +63,7 @@ class Store:
         self.keys = Keys(config.namespace)
         self.address = address_of(source)
         self._link = Link(source)
+        self._durable = Link(source) if config.durability == "fsync" else None
         self._operations, self._counter = secrets.token_urlsafe(6), itertools.count()
         self._settings = scripts.settings_argument(config)
 
@@ -97,6 +99,8 @@ class Store:
     async def close(self) -> None:
         """Close the connections."""
         await self._link.close()
+        if self._durable is not None:
+            await self._durable.close()
 
     async def commit(self, changes: Sequence[Change]) -> Answer:
         """Write a block of changes: all of it or nothing. One round trip, above 100 new records one more for each 100.
@@ -135,7 +139,8 @@ class Store:
         for change in changes:
             height = heights.get(change.id, 1) if isinstance(change, NewSignature) else 1
             arguments.extend(scripts.change_arguments(change, height))
-        answer = await self._run(scripts.COMMIT, *arguments)
+        answer = await self._run(scripts.COMMIT, *arguments, link=self._durable)
+        await self._wait_for_disk()
         if answer.status == "refused":
             code, identifier, detail = map(text, answer.extra)
             raise self._refusal(code, identifier, detail)
@@ -250,13 +255,29 @@ class Store:
         """Return the names that are known in the namespace. One round trip."""
         return sorted(text(name) for name in await self.command("HKEYS", self.keys.tasks))
 
-    async def _run(self, script: scripts.Script, *arguments: scripts.Argument, patient: bool = False) -> Answer:
-        return decode_answer(await self._send(script, *arguments, patient=patient))
+    async def _wait_for_disk(self) -> None:
+        """Wait until what the durable connection wrote is on the disk of the server; others go on meanwhile."""
+        durable = self._durable
+        if durable is None:
+            return
+        try:
+            [local, _] = await self._retried(lambda: durable.call("WAITAOF", 1, 0, _DISK_TIMEOUT), patient=False)
+        except errors.BrokenRecordError as error:
+            raise errors.StoreUnavailableError(self.address, f'durability="fsync" is not possible: {error}') from error
+        if not local:
+            raise errors.StoreUnavailableError(self.address, f"the disk did not confirm within {_DISK_TIMEOUT} ms")
 
-    async def _send(self, script: scripts.Script, *arguments: scripts.Argument, patient: bool = False) -> Any:
+    async def _run(
+        self, script: scripts.Script, *arguments: scripts.Argument, patient: bool = False, link: Link | None = None
+    ) -> Answer:
+        return decode_answer(await self._send(script, *arguments, patient=patient, link=link))
+
+    async def _send(
+        self, script: scripts.Script, *arguments: scripts.Argument, patient: bool = False, link: Link | None = None
+    ) -> Any:
         operation, keys = f"{self._operations}{next(self._counter):x}", [self.keys.outbox]
         return await self._retried(
-            lambda: self._link.run(script, keys, operation, self._settings, *arguments), patient=patient
+            lambda: (link or self._link).run(script, keys, operation, self._settings, *arguments), patient=patient
         )
 
     async def _retried(self, send: Callable[[], Awaitable[Any]], *, patient: bool) -> Any:

@@ -19,7 +19,7 @@ local function offer_again(id, r)
     return offer(id)
   end
   undecided = undecided + (offers <= 2 and 1 or 0)
-  local age, timeout = now - offered_at, tonumber(ARGV[4])
+  local age, timeout = now - offered_at, patience(ARGV[4])
   local next_look = age < 2 * timeout and 1000 or math.min(math.max(timeout, age / 2), math.max(timeout, 6000))
   if offers > 2 then next_look = math.min(wait - age, MINUTE) end
   call('ZADD', P .. 'out', int(now + next_look), id)
