@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import re
 from collections.abc import Iterator, Sequence
 
@@ -129,7 +131,7 @@ class Audit:
 
     def _repetitions(self) -> Iterator[str]:
         for identifier, executions in self._executions.items():
-            for first, second in zip(executions, executions[1:], strict=False):
+            for first, second in itertools.pairwise(executions):
                 if first.attempt != second.attempt - 1 and not self._repeatable(first, second):
                     yield f"{first.name}: {identifier} ran again for no reason: {first}, {second}"
             yield from self._cut_off(executions)
@@ -164,16 +166,28 @@ class Audit:
         for execution in self._evidence.executions:
             if execution.ended is None:
                 continue
-            member, record = execution.id, self._state.records.get(execution.id, {})
-            while container := record.get("c"):
-                if "mc" in self._state.records.get(container, {}):
-                    span = ((execution.began, 1, member), (execution.ended, -1, member))
+            ended, member = execution.ended, execution.id
+            for container in [*self._containers(execution.id)]:
+                record = self._state.records.get(container, {})
+                if "mc" in record and ended > execution.began:
+                    span = ((execution.began, 1, member), (ended, -1, member))
                     spans.setdefault(container, []).extend(span)
-                member, record = container, self._state.records.get(container, {})
+                ended, member = min(ended, self._unheeded(record)), container
         for swarm, moments in spans.items():
             peak, bound = _peak(moments), int(self._state.record(swarm)["mc"])
             if peak > bound:
                 yield f"{self._names.get(swarm)}: {peak} members of {swarm} ran at once, its bound is {bound}"
+
+    def _containers(self, identifier: str) -> Iterator[str]:
+        """Yield the containers above a signature, the innermost first."""
+        while identifier := self._state.records.get(identifier, {}).get("c", ""):
+            yield identifier
+
+    def _unheeded(self, swarm: dict[str, str]) -> float:
+        """Return from when on what still runs below a failed swarm is no member any more; see `on_stop="finish"`."""
+        if swarm.get("st") == "f" and swarm.get("os") == "finish":
+            return int(swarm["t2"]) / 1000 - self._evidence.epoch
+        return math.inf
 
     # What is left.
 

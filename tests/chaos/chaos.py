@@ -43,6 +43,8 @@ class Plan:
     workers: int = 3
     patience: float = 60.0
     """Seconds after the end of the chaos in which everything must have ended."""
+    flows: tuple[Node, ...] = ()
+    """Flows to run besides those that are made from the seed."""
 
 
 @dataclass(kw_only=True)
@@ -64,7 +66,7 @@ class Run:
 
     async def evidence(self) -> Evidence:
         """Do what the plan says and collect what can be known."""
-        flows = Maker(self.plan.seed).flows(self.plan.tasks)
+        flows = [*Maker(self.plan.seed).flows(self.plan.tasks), *self.plan.flows]
         self.server.write_at_once()
         await self.crew.ready()
         await self._unleash(flows)
@@ -116,7 +118,7 @@ class Run:
         """Kill the server, or stop it for some seconds, in turns."""
         while True:
             for kind in ("server", "pause"):
-                await asyncio.sleep(self._random.uniform(3, 5))
+                await asyncio.sleep(self._random.uniform(1.5, 3.5))
                 if kind in self.plan.kinds:
                     await (self.server.kill() if kind == "server" else self.server.pause(self._random.uniform(1, 3.5)))
 

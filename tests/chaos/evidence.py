@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -57,6 +58,8 @@ class Evidence:
     outcomes: dict[str, Outcome] = field(default_factory=dict[str, Outcome])
     deaths: dict[int, float] = field(default_factory=dict[int, float])
     interrupts: list[Interrupt] = field(default_factory=list[Interrupt])
+    epoch: float = field(default_factory=lambda: time.time() - time.monotonic())
+    """What the clock of the records shows (seconds) when that of the executions shows 0."""
 
     def executions_by_id(self) -> dict[str, list[Execution]]:
         """Return the executions of each signature in the order in which they began."""
@@ -88,7 +91,7 @@ def parse_executions(lines: Iterable[str]) -> list[Execution]:
 def take_snapshot(client: redis.Redis, namespace: str) -> Snapshot:
     """Return everything that a namespace holds, streams left out."""
     prefix = f"{{mf:{namespace}}}:"
-    keys = cast("list[bytes]", list(client.scan_iter(match=f"{prefix}*", count=1000)))
+    keys = [*cast("Iterator[bytes]", client.scan_iter(match=f"{prefix}*", count=1000))]
     pipeline = client.pipeline(transaction=False)
     for key in keys:
         pipeline.type(key)
@@ -107,17 +110,18 @@ def take_snapshot(client: redis.Redis, namespace: str) -> Snapshot:
     raw: list[tuple[bytes, bytes, int, Any]] = []
     for key, kind, ttl in kept:
         command, *rest = reads[kind]
-        value = client.execute_command(command, key, *rest)
+        value = cast("object", client.execute_command(command, key, *rest))
         raw.append((key, kind, ttl, _flat(value)))
     return Snapshot.of(raw, prefix)
 
 
-def _flat(value: Any) -> Any:
+def _flat(value: object) -> object:
     """Return a reply as a flat list, whatever redis-py made of it."""
     if isinstance(value, dict):
         pairs = cast("dict[bytes, bytes]", value)
         return [item for pair in pairs.items() for item in pair]
-    if isinstance(value, list) and value and isinstance(value[0], (tuple, list)):
-        scored = cast("list[tuple[bytes, float]]", value)
+    items = cast("list[object]", value)
+    if isinstance(value, list) and items and isinstance(items[0], (tuple, list)):
+        scored = cast("list[tuple[bytes, float]]", items)
         return [item for name, score in scored for item in (name, str(score).encode())]
-    return value
+    return items

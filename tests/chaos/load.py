@@ -82,13 +82,11 @@ class Maker:
 
     def _task(self, name: str) -> Node:
         self.tasks += 1
-        draw = self._random.random()
-        pause = self._random.uniform(0, 0.02) if draw < 0.7 else self._random.uniform(0.05, 0.3 if draw < 0.95 else 1.5)
+        shortest, longest = self._random.choices([(0, 0.02), (0.05, 0.4), (0.4, 1.5)], weights=[5, 4, 1])[0]
+        pause = self._random.uniform(shortest, longest)
         task = self._random.choice(["work", "work", "work", "plain", "flaky"])
-        if task == "flaky":
-            failures = self._random.choice([0, 1, 2, RETRIES + 1])
-        else:
-            failures = int(self._random.random() < 0.08)
+        bad = int(self._random.random() < 0.08)
+        failures = self._random.choice([0, 1, 2, RETRIES + 1]) if task == "flaky" else bad
         return Node(name=name, task=task, pause=round(pause, 4), failures=failures)
 
     def _members(self, name: str, depth: int, count: int) -> list[Node]:
@@ -172,9 +170,7 @@ class Loader:
         if node.kind == "c":
             return await self._client.achain(members, node.name, **callbacks)
         config = SwarmConfig(max_concurrency=node.bound, stop_after_n_failures=node.budget, on_stop=node.on_stop)
-        return await self._client.aswarm(
-            members, node.name, config=config, is_swarm_closed=not node.grown, **callbacks
-        )
+        return await self._client.aswarm(members, node.name, config=config, is_swarm_closed=not node.grown, **callbacks)
 
 
 async def _insist(call: Callable[[], Awaitable[Any]], already: tuple[type[Exception], ...] = ()) -> Any:
