@@ -169,7 +169,10 @@ class Mageflow(Verbs):
             return engine
         async with self._opening:
             if self._engine is not None and self._engine.loop is not asyncio.get_running_loop():
-                self._engine, self._server = None, None
+                # The loop of the last use is gone, and the connections with it; the hold on the server is not.
+                server, self._engine, self._server = self._server, None, None
+                if server is not None:
+                    await server.release()
             return self._engine or await self._connect()
 
     async def _connect(self) -> Engine:
