@@ -140,6 +140,7 @@ class RunnerExecution:
         token = current_run.set(self._context())
         self._task = asyncio.current_task()
         try:
+            self._check_stopped()
             value = await self._binding.function(*args, **kwargs, **extra)
         except asyncio.CancelledError as error:
             if not self._stopped:
@@ -158,6 +159,7 @@ class RunnerExecution:
         args, kwargs = self._binding.arguments(message)
         token = current_run.set(self._context())
         try:
+            self._check_stopped()
             value = self._binding.function(*args, **kwargs, **extra)
         finally:
             current_run.reset(token)
@@ -204,6 +206,11 @@ class RunnerExecution:
         self._stopped = True
         if self._task is not None:
             self._task.cancel()
+
+    def _check_stopped(self) -> None:
+        """Leave where the word to stop came before user code began."""
+        if self._stopped:
+            raise RunStoppedError(self._key)
 
     def _uncancel(self) -> None:
         if self._task is not None:

@@ -1,0 +1,275 @@
+"""The audit finds nothing in a quiet run, and every kind of fault that is planted in a copy of its evidence."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Iterator
+
+import pytest
+import pytest_asyncio
+
+from tests.chaos.audit import audit
+from tests.chaos.chaos import Plan, run_chaos
+from tests.chaos.evidence import Evidence, Execution, Interrupt, Outcome, parse_executions
+from tests.chaos.load import Node
+
+
+def _flows() -> tuple[Node, ...]:
+    """Return a bounded swarm that fires a task, and a chain that fails early."""
+    swarm = Node(name="swarm", kind="s", members=[Node(name=f"member{n}") for n in range(4)], bound=2)
+    swarm.success = [Node(name="callback")]
+    chain = Node(name="chain", kind="c", members=[Node(name="first", failures=1), Node(name="second")])
+    return swarm, chain
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def quiet(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
+    """The evidence of flows that nobody disturbed."""
+    plan = Plan(seed="quiet", tasks=100, seconds=0.1, kinds=frozenset(), workers=1, patience=20, flows=_flows())
+    report = await run_chaos(plan, tmp_path_factory.mktemp("quiet"))
+    assert report.lost_workers == []
+    return report.evidence
+
+
+class Planted:
+    """A copy of the evidence to plant faults in, with what to plant them on."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self.evidence = copy.deepcopy(evidence)
+        self.state = self.evidence.state
+        self.executions = self.evidence.executions_by_id()
+
+    def nodes(self) -> Iterator[Node]:
+        """Yield every signature that is no callback."""
+        for flow in self.evidence.flows:
+            yield from flow.walk()
+
+    def done_task(self) -> Node:
+        """Return a task that is done after one execution."""
+        return next(n for n in self.nodes() if n.kind == "t" and self.status(n) == "d" and not n.failures)
+
+    def failed_chain(self) -> Node:
+        """Return a chain that failed before its last member."""
+        chains = (n for n in self.nodes() if n.kind == "c" and self.status(n) == "f")
+        return next(n for n in chains if self.status(n.members[-1]) == "c" and n.members[-1].kind == "t")
+
+    def firing(self) -> Node:
+        """Return a signature that is done and fired a task."""
+        return next(n for n in self.nodes() if self.status(n) == "d" and n.success and n.success[0].kind == "t")
+
+    def done_swarm(self) -> Node:
+        """Return a bounded swarm with two members that are done tasks."""
+        swarms = (n for n in self.nodes() if n.kind == "s" and n.bound and self.status(n) == "d")
+        return next(n for n in swarms if len(self.done_members(n)) > (n.bound or 0))
+
+    def done_members(self, swarm: Node) -> list[Node]:
+        """Return the done tasks among the members."""
+        return [m for m in swarm.members if m.kind == "t" and self.status(m) == "d"]
+
+    def status(self, node: Node) -> str:
+        """Return the recorded status."""
+        return self.state.record(node.id)["st"]
+
+    def again(self, execution: Execution, **changes: float | str | None) -> Execution:
+        """Add another execution like this one, a little later."""
+        later = copy.copy(execution)
+        later.run, later.began = execution.run + 1, (execution.ended or execution.began) + 0.1
+        later.ended = later.began + 0.1
+        for name, value in changes.items():
+            setattr(later, name, value)
+        self.evidence.executions.append(later)
+        return later
+
+
+Plant = Callable[[Planted], None]
+_PLANTS: dict[str, Plant] = {}
+
+
+def _plant(message: str) -> Callable[[Plant], Plant]:
+    def keep(plant: Plant) -> Plant:
+        _PLANTS[message] = plant
+        return plant
+
+    return keep
+
+
+@_plant("its caller was told Outcome")
+def _wrong_outcome(planted: Planted) -> None:
+    planted.evidence.outcomes[planted.evidence.flows[0].name] = Outcome(status="c")
+
+
+@_plant("its caller was told nothing")
+def _no_outcome(planted: Planted) -> None:
+    del planted.evidence.outcomes[planted.evidence.flows[0].name]
+
+
+@_plant("there is no record")
+def _lost_record(planted: Planted) -> None:
+    identifier = planted.done_task().id
+    del planted.state.records[identifier]
+    del planted.state.hashes[f"s:{identifier}"]
+
+
+@_plant("stalled,")
+def _stalled(planted: Planted) -> None:
+    planted.state.record(planted.evidence.flows[0].id)["st"] = "a"
+
+
+@_plant("ended as f, not d")
+def _wrong_end(planted: Planted) -> None:
+    planted.state.record(planted.done_task().id)["st"] = "f"
+
+
+@_plant("the result of")
+def _wrong_result(planted: Planted) -> None:
+    identifier = planted.done_task().id
+    home = planted.state.record(identifier).get("c", identifier)
+    stored = planted.state.hashes[f"b:{home}"]
+    stored[f"{identifier}:r"] = json.dumps({"name": "another", "after": ""})
+
+
+@_plant("but its executions ended as []")
+def _never_ran(planted: Planted) -> None:
+    identifier = planted.done_task().id
+    planted.evidence.executions = [e for e in planted.evidence.executions if e.id != identifier]
+
+
+@_plant("the members of")
+def _lost_member(planted: Planted) -> None:
+    planted.state.lists[f"m:{planted.done_swarm().id}"].pop()
+
+
+@_plant("the members of ")
+def _swapped_members(planted: Planted) -> None:
+    planted.state.lists[f"m:{planted.done_swarm().id}"].reverse()
+
+
+@_plant("behind a failed member ran")
+def _skipped_member_ran(planted: Planted) -> None:
+    member = planted.failed_chain().members[-1]
+    planted.again(planted.evidence.executions[0], id=member.id, name=member.name, end="ended")
+
+
+@_plant("behind a failed member reads")
+def _skipped_member_done(planted: Planted) -> None:
+    planted.state.record(planted.failed_chain().members[-1].id)["st"] = "d"
+
+
+@_plant("fired 0 copies")
+def _callback_not_fired(planted: Planted) -> None:
+    planted.state.lists[f"c:{planted.firing().id}"].clear()
+
+
+@_plant("fired 2 copies")
+def _callback_fired_twice(planted: Planted) -> None:
+    node = next(n for n in planted.nodes() if len(planted.state.entries("c", n.id)) == 1)
+    planted.state.lists[f"c:{node.id}"] *= 2
+
+
+@_plant("does not name")
+def _callback_of_another(planted: Planted) -> None:
+    [copied, *_] = planted.state.entries("c", planted.firing().id)
+    planted.state.record(copied)["o"] = "ANOTHER"
+
+
+@_plant("ran, and is no part of any flow")
+def _second_copy_ran(planted: Planted) -> None:
+    [copied, *_] = planted.state.entries("c", planted.firing().id)
+    planted.again(planted.executions[copied][0], id="01ANOTHER")
+
+
+@_plant("ran with the message of")
+def _wrong_message(planted: Planted) -> None:
+    for execution in planted.executions[planted.done_task().id]:
+        execution.name = "another"
+
+
+@_plant("ran again for no reason")
+def _ran_twice(planted: Planted) -> None:
+    planted.again(planted.executions[planted.done_task().id][0])
+
+
+@_plant("was stopped")
+def _stopped_at_last(planted: Planted) -> None:
+    identifier = planted.done_task().id
+    planted.evidence.deaths[planted.executions[identifier][0].process] = 0.0
+    planted.again(planted.executions[identifier][0], end="stopped")
+
+
+@_plant("ran at once, its bound is")
+def _too_many_at_once(planted: Planted) -> None:
+    for member in planted.done_members(planted.done_swarm()):
+        execution = planted.executions[member.id][0]
+        execution.began, execution.ended = 1.0, 2.0
+
+
+@_plant("the outbox still holds")
+def _row_left(planted: Planted) -> None:
+    planted.state.scores.setdefault("out", {})[planted.evidence.flows[0].id] = 1.0
+
+
+@_plant("is still counted")
+def _run_left(planted: Planted) -> None:
+    planted.state.scores.setdefault("runs", {})[planted.evidence.flows[0].id] = 1.0
+
+
+@_plant("slots are still held")
+def _slot_left(planted: Planted) -> None:
+    planted.state.sets["l:01SWARM"] = {"01MEMBER"}
+
+
+@_plant("would stay for ever")
+def _key_stays(planted: Planted) -> None:
+    planted.state.expiring.remove(f"s:{planted.evidence.flows[0].id}")
+
+
+@_plant("is listed as never started")
+def _listed(planted: Planted) -> None:
+    planted.state.scores.setdefault("ix:p", {})[planted.evidence.flows[0].id] = 1.0
+
+
+def test_quiet_run_has_no_faults(quiet: Evidence) -> None:
+    """Where nothing was disturbed the audit finds nothing, and there was something to look at."""
+    assert audit(quiet) == []
+    assert len(quiet.executions) > 50
+
+
+@pytest.mark.parametrize("message", _PLANTS)
+def test_planted_fault_is_found(quiet: Evidence, message: str) -> None:
+    """A fault that is planted in a copy of the evidence is named by the audit."""
+    planted = Planted(quiet)
+    _PLANTS[message](planted)
+    faults = audit(planted.evidence)
+    assert any(message in fault for fault in faults), faults
+
+
+@pytest.mark.parametrize("cause", ["death", "interrupt of a container", "next attempt"])
+def test_repetition_with_a_cause_is_none(quiet: Evidence, cause: str) -> None:
+    """An execution may be repeated after the death of its worker, an interrupt above it, or as the next attempt."""
+    planted = Planted(quiet)
+    swarm = planted.done_swarm()
+    first = planted.executions[planted.done_members(swarm)[0].id][0]
+    second = planted.again(first)
+    second.began = second.ended = 10.0**9
+    assert first.ended is not None
+    if cause == "death":
+        planted.evidence.deaths[first.process] = first.ended
+    elif cause == "next attempt":
+        second.attempt = first.attempt + 1
+    else:
+        planted.evidence.interrupts = [Interrupt(id=swarm.id, began=first.began, ended=first.ended)]
+    assert audit(planted.evidence) == []
+
+
+def test_beginnings_and_ends_are_put_together() -> None:
+    """What a killed worker wrote has no end; every run has its own execution."""
+    about = {"id": "1", "name": "a", "process": 7}
+    lines = [
+        {**about, "run": 1, "attempt": 1, "what": "began", "at": 1.0},
+        {**about, "run": 2, "attempt": 1, "what": "began", "at": 2.0},
+        {**about, "run": 2, "attempt": 1, "what": "ended", "at": 3.0},
+    ]
+    first, second = parse_executions(json.dumps(line) for line in lines)
+    assert (first.end, first.ended) == (None, None)
+    assert (second.end, second.began, second.ended) == ("ended", 2.0, 3.0)
