@@ -58,7 +58,7 @@ class Mageflow(Verbs):
         self._server: EmbeddedServer | None = None
         self._engine: Engine | None = None
         self._opening = asyncio.Lock()
-        self._session = Session(self.config, self._bindings, self._open)
+        self._session = Session(self.config, self._bindings, self._open, self)
         add_client(self)
 
     def __getattr__(self, name: str) -> Any:

@@ -25,6 +25,7 @@ from mageflow.flow.task import TaskDefinition
 from mageflow.planner import Planner
 from mageflow.run.beat import Beat
 from mageflow.run.binding import Binding
+from mageflow.run.replay import Replay
 from mageflow.run.runner import Runner
 from mageflow.store.codec import Record
 from mageflow.store.link import RedisSource, connection_of, open_pool
@@ -54,7 +55,7 @@ class Engine:
         self.catalog = Catalog(self.store)
         composer = Composer(self.store, self.results, self.catalog)
         self.dispatcher = Dispatcher(self.store, backend, composer)
-        self.planner = Planner(config, self.catalog, bindings)
+        self.planner = Planner(config, self.catalog, bindings, Replay(client))
         self.worker = f"{socket.gethostname()}:{os.getpid()}:{new_id()[-6:]}"
         self.runner = Runner(self.store, self.dispatcher, bindings, client=client, worker=self.worker)
         self.waiter = Waiter(self.store, source)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from pydantic import BaseModel
@@ -11,12 +11,13 @@ from pydantic import BaseModel
 from mageflow.config import MageflowConfig, SwarmConfig
 from mageflow.dispatch.catalog import Catalog
 from mageflow.errors import ChainTooShortError, TooManyTasksError, UnrecognizedTaskError
-from mageflow.flow.ids import PREFIX, id_of, key_of, new_id
+from mageflow.flow.ids import PREFIX, id_of, key_of
 from mageflow.flow.message import injection_of
 from mageflow.flow.payload import Body, Json, dump, plain
 from mageflow.flow.signature import Change, Claim, Members, NewSignature
 from mageflow.flow.status import Kind
 from mageflow.run.binding import Binding, check_arguments
+from mageflow.run.replay import Replay
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,17 +31,19 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Member:
-    """A member or callback as given: an existing signature, or a new one of a task."""
+    """A member or callback as given: the id of an existing signature, or the task of a new one."""
 
-    id: str
-    new: bool
+    id: str = ""
     task_name: str | None = None
 
 
 class Planner:
     """Checks what users describe and turns it into changes; nothing is written here."""
 
-    def __init__(self, config: MageflowConfig, catalog: Catalog, bindings: Mapping[str, Binding]) -> None:
+    def __init__(
+        self, config: MageflowConfig, catalog: Catalog, bindings: Mapping[str, Binding], replay: Replay
+    ) -> None:
+        self._replay = replay
         self._config = config
         self._catalog = catalog
         self._bindings = bindings
@@ -147,7 +150,13 @@ class Planner:
         self, container: str, tasks: Iterable[object], messages: Sequence[bytes | None]
     ) -> tuple[list[str], list[Change]]:
         """Plan new members of an existing swarm, each with its message; an `Add` is to follow."""
-        members = [await self._member(task) for task in tasks]
+        members: list[_Member] = []
+        for task, message in zip(tasks, messages, strict=True):
+            member = await self._member(task)
+            if member.task_name is not None:
+                identifier = self._replay.identify("add", container, member.task_name, message)
+                member = replace(member, id=identifier)
+            members.append(member)
         changes = [
             self._part(member, container, None, message) for member, message in zip(members, messages, strict=True)
         ]
@@ -164,13 +173,19 @@ class Planner:
         failure: object = None,
         settings: Mapping[str, int | str] | None = None,
     ) -> Plan:
-        changes: list[Change] = []
-        callbacks = [await self._callbacks(given, changes) for given in (success, failure)]
-        identifier = new_id()
-        parts = [await self._member(member) for member in members]
+        settings = {**(settings or {})}
+        given = [await self._members(things) for things in (members, _listed(success), _listed(failure))]
+        names = [[member.id or member.task_name for member in group] for group in given]
+        identifier = self._replay.identify(kind, body, settings, names)
+        parts, *callbacks = [
+            [self._identified(member, identifier, role, index) for index, member in enumerate(group)]
+            for role, group in zip(("member", "success", "error"), given, strict=True)
+        ]
+        changes: list[Change] = [
+            self._part(callback, None, None, None) for group in callbacks for callback in group if callback.task_name
+        ]
         for index, part in enumerate(parts):
             changes.append(self._part(part, identifier, index if kind is Kind.CHAIN else None, None))
-        settings = {**(settings or {})}
         ids = tuple(part.id for part in parts)
         if kind is not Kind.TASK:
             settings["nm"] = len(ids)
@@ -183,31 +198,28 @@ class Planner:
             kind=kind,
             body=body.encode(key_of(self._config.namespace, identifier), self._config.payload_limit),
             task_name=task_name,
-            success=callbacks[0],
-            failure=callbacks[1],
+            success=[callback.id for callback in callbacks[0]],
+            failure=[callback.id for callback in callbacks[1]],
             settings=settings,
         )
         return Plan(root=root, changes=[*changes, root], members=ids)
 
-    async def _callbacks(self, given: object, changes: list[Change]) -> tuple[str, ...]:
-        """Return the templates for callbacks as given: one, a list, or nothing."""
-        if given is None:
-            return ()
-        listed = list(cast("Iterable[object]", given)) if isinstance(given, (list, tuple)) else [given]
-        members = [await self._member(item) for item in listed]
-        changes.extend(self._part(member, None, None, None) for member in members if member.new)
-        return tuple(member.id for member in members)
+    async def _members(self, things: Iterable[object]) -> list[_Member]:
+        return [await self._member(thing) for thing in things]
 
     async def _member(self, thing: object) -> _Member:
         key = thing if isinstance(thing, str) else getattr(thing, "key", None)
         if isinstance(key, str) and key.startswith(PREFIX):
-            return _Member(id=id_of(self._config.namespace, key), new=False)
+            return _Member(id=id_of(self._config.namespace, key))
         name = self.name_of(thing)
         await self._catalog.find(name)
-        return _Member(id=new_id(), new=True, task_name=name)
+        return _Member(task_name=name)
+
+    def _identified(self, member: _Member, whole: str, role: str, index: int) -> _Member:
+        return member if member.task_name is None else replace(member, id=self._replay.part(whole, role, index))
 
     def _part(self, member: _Member, container: str | None, index: int | None, message: bytes | None) -> Change:
-        if not member.new and container is not None:
+        if member.task_name is None and container is not None:
             return Claim(id=member.id, container=container, index=index, message=message)
         body = Body(name=member.task_name).encode("a member", self._config.payload_limit)
         return NewSignature(
@@ -219,6 +231,13 @@ class Planner:
             index=index,
             message=message,
         )
+
+
+def _listed(given: object) -> list[object]:
+    """Return callbacks as given - one, a list, or nothing - as a list."""
+    if given is None:
+        return []
+    return list(cast("Iterable[object]", given)) if isinstance(given, (list, tuple)) else [given]
 
 
 def patch_line(

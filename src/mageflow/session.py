@@ -15,9 +15,10 @@ from mageflow.engine import Engine
 from mageflow.errors import ResultTimeoutError, SignatureNotFoundError, StoreUnavailableError
 from mageflow.flow.ids import key_of
 from mageflow.flow.payload import Json
-from mageflow.flow.signature import Change
+from mageflow.flow.signature import Add, Change, NewSignature, Run
 from mageflow.planner import Planner
 from mageflow.run.binding import Binding, check_arguments, validated
+from mageflow.run.replay import Replay
 from mageflow.store.codec import Record
 from mageflow.store.results import Results
 from mageflow.store.store import Store
@@ -30,8 +31,13 @@ class Session:
     """One client's way to its flows; `open` returns its engine, opened if need be."""
 
     def __init__(
-        self, config: MageflowConfig, bindings: Mapping[str, Binding], open_engine: Callable[[], Awaitable[Engine]]
+        self,
+        config: MageflowConfig,
+        bindings: Mapping[str, Binding],
+        open_engine: Callable[[], Awaitable[Engine]],
+        client: object,
     ) -> None:
+        self.replay = Replay(client)
         self.config = config
         self._bindings = bindings
         self.open = open_engine
@@ -69,18 +75,18 @@ class Session:
             raise
         outer = entered.leave()
         if outer is not None:
-            outer.add(entered.block.changes)
-            outer.undo.extend(entered.block.undo)
+            outer.join(entered.block)
             return
         try:
             entered.block.check()
-            if entered.block.changes:
-                await self._write(entered.block.changes)
+            changes = await self._unwritten(entered.block.groups)
+            if changes:
+                await self._write(changes)
         except StoreUnavailableError as error:
             entered.block.drop()
             if not ignore_redis_error:
                 raise
-            logger.error("a transaction of %d changes was dropped: %s", len(entered.block.changes), error)  # noqa: TRY400 - asked for
+            logger.error("a transaction of %d changes was dropped: %s", len(entered.block.groups), error)  # noqa: TRY400 - asked for
         except BaseException:
             entered.block.drop()
             raise
@@ -92,6 +98,30 @@ class Session:
             await self._write(changes)
         else:
             block.add(changes)
+
+    async def _unwritten(self, groups: Sequence[Sequence[Change]]) -> list[Change]:
+        """Return the changes of a block; in a task that runs again, without those that its earlier run wrote."""
+        left: list[Change] = []
+        for group in groups:
+            if self.replay.run is None or not await self._was_written(group):
+                left.extend(group)
+        for change in left:
+            if isinstance(change, Run):
+                self.replay.started(change.id)
+        return left
+
+    async def _was_written(self, group: Sequence[Change]) -> bool:
+        last, store = group[-1], await self.store()
+        first = next((change.id for change in group if isinstance(change, NewSignature)), None)
+        if first is not None:
+            return (await store.read([first]))[0] is not None
+        if isinstance(last, Run) and self.replay.starts_again(last.id):
+            [record] = await store.read([last.id])
+            return record is not None and "rd" in record.fields
+        if isinstance(last, Add) and self.replay.made_here(*last.ids):
+            records = await store.read(last.ids)
+            return all(record is not None and record.container == last.swarm for record in records)
+        return False
 
     async def _write(self, changes: Sequence[Change]) -> None:
         engine = await self.open()

@@ -11,10 +11,10 @@ from typing_extensions import override
 
 from mageflow.config import PauseActionTypes
 from mageflow.errors import (
+    AlreadyStartedError,
     OutsideTransactionError,
     TransactionError,
 )
-from mageflow.flow.ids import new_id
 from mageflow.flow.payload import Json, dump, merge, message_of, plain
 from mageflow.flow.signature import Change, Members, Message, NewSignature, Patch, Run, Steer, Verb
 from mageflow.flow.status import Kind, Status
@@ -209,7 +209,13 @@ class Signature(Generic[In, Out]):
             changes.append(Patch(id=self.id, line=line))
         if msg is not None:
             changes.append(Message(id=self.id, message=dump(message, f"the message of {self.key}", self._limit)))
-        await self._session.commit([*changes, Run(id=self.id)])
+        try:
+            await self._session.commit([*changes, Run(id=self.id)])
+        except AlreadyStartedError:
+            if not self._session.replay.starts_again(self.id):
+                raise
+        if self._session.block is None:
+            self._session.replay.started(self.id)
         return self.handle
 
     async def aio_run(
@@ -239,7 +245,8 @@ class Signature(Generic[In, Out]):
         """Return so many copies; see `aduplicate`."""
         record = await self._session.read(self.id)
         changes: list[Change] = []
-        copies = [await self._copied(record, new_id(), None, None, changes) for _ in range(count)]
+        names = [self._session.replay.identify("copy", self.id) for _ in range(count)]
+        copies = [await self._copied(record, name, None, None, changes) for name in names]
         await self._session.commit(changes)
         new = {change.id: change for change in changes if isinstance(change, NewSignature)}
         return [type(self)(self._session, record_of(new[copy])) for copy in copies]
@@ -322,7 +329,8 @@ class Signature(Generic[In, Out]):
             ids: list[str] = []
             async for member in members(await self._session.store(), record.id):
                 position = len(ids) if record.kind is Kind.CHAIN else None
-                ids.append(await self._copied(member, new_id(), target, position, changes))
+                copy = self._session.replay.part(target, "member", len(ids))
+                ids.append(await self._copied(member, copy, target, position, changes))
             settings["nm"] = len(ids)
             waiting = record.kind is Kind.SWARM
             pages = [ids[start : start + 100] for start in range(0, len(ids), 100)]

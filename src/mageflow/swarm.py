@@ -8,7 +8,7 @@ from typing import Any
 from typing_extensions import override
 
 from mageflow.config import SwarmConfig
-from mageflow.errors import TaskAndMsgsDontMatchForSwarmError
+from mageflow.errors import AlreadyInContainerError, TaskAndMsgsDontMatchForSwarmError
 from mageflow.flow.payload import dump, message_of
 from mageflow.flow.signature import Add, Close, NewSignature
 from mageflow.flow.status import Kind, Status
@@ -140,10 +140,20 @@ class SwarmSignature(Signature[In, Out]):
         ids, changes = await (await self._session.planner()).additions(self.id, tasks, messages)
         if not ids:
             return []
-        await self._session.commit([*changes, Add(swarm=self.id, ids=ids, run=run, close_on_max=close_on_max)])
+        try:
+            await self._session.commit([*changes, Add(swarm=self.id, ids=ids, run=run, close_on_max=close_on_max)])
+        except AlreadyInContainerError:
+            if not await self._added_before(ids):
+                raise
         records = {change.id: record_of(change) for change in changes if isinstance(change, NewSignature)}
         records |= await self._session.read_many([member for member in ids if member not in records])
         return [signature_of(self._session, records[member]) for member in ids]
+
+    async def _added_before(self, ids: Sequence[str]) -> bool:
+        """Whether an earlier run of the current task made these signatures and added them."""
+        if not self._session.replay.made_here(*ids):
+            return False
+        return all(record.container == self.id for record in (await self._session.read_many(ids)).values())
 
 
 class _Adding:

@@ -21,15 +21,15 @@ class Block:
     owner: object
     outer: Block | None
     open: bool = True
-    changes: list[Change] = field(default_factory=list[Change])
+    groups: list[Sequence[Change]] = field(default_factory=list["Sequence[Change]"])
     new: dict[str, NewSignature] = field(default_factory=dict[str, NewSignature])
     patches: dict[str, list[bytes]] = field(default_factory=dict[str, "list[bytes]"])
     first: dict[str, str] = field(default_factory=dict[str, str])
     undo: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
 
     def add(self, changes: Sequence[Change]) -> None:
-        """Keep changes for the exit."""
-        self.changes.extend(changes)
+        """Keep changes, those of one call, for the exit."""
+        self.groups.append(changes)
         for change in changes:
             if isinstance(change, NewSignature):
                 self.new[change.id] = change
@@ -56,6 +56,12 @@ class Block:
         """Return the first member of a container that this block or one around it creates."""
         return next((block.first[container] for block in self._around() if container in block.first), None)
 
+    def join(self, inner: Block) -> None:
+        """Take over what an inner block described."""
+        for group in inner.groups:
+            self.add(group)
+        self.undo.extend(inner.undo)
+
     def drop(self) -> None:
         """Forget everything: the block raised."""
         self.open = False
@@ -68,8 +74,9 @@ class Block:
         Raises:
             TransactionError: more than 100.
         """
-        new = {change.id for change in self.changes if isinstance(change, NewSignature)}
-        changed = {_target(change) for change in self.changes if not isinstance(change, (NewSignature, Claim, Members))}
+        changes = [change for group in self.groups for change in group]
+        new = {change.id for change in changes if isinstance(change, NewSignature)}
+        changed = {_target(change) for change in changes if not isinstance(change, (NewSignature, Claim, Members))}
         if len(changed - new) > MAX_CHANGED:
             text = f"a transaction changes at most {MAX_CHANGED} existing signatures, this one {len(changed - new)}"
             raise TransactionError(text)

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CurrentRun:
     """The run that the current asyncio task or thread executes.
 
-    `client` is an opaque handle of the client that runs it; the facade alone knows its type.
+    Args:
+        client: an opaque handle of the client that runs it; the facade alone knows its type.
+        made: how often each description was asked for in this run, see `mageflow.run.replay`.
+        asked: ids of signatures that it made, now or in an earlier run.
+        started: those of them that it started.
     """
 
     client: object
     id: str
     run: int
     attempt: int
+    made: dict[bytes, int] = field(default_factory=dict[bytes, int])
+    asked: set[str] = field(default_factory=set[str])
+    started: set[str] = field(default_factory=set[str])
 
 
 current_run: ContextVar[CurrentRun | None] = ContextVar("mageflow_current_run", default=None)

@@ -25,6 +25,11 @@ class Keys:
         return self._name("runs")
 
     @property
+    def drafts(self) -> str:
+        """Blocks under way by the time of their expiry (ms)."""
+        return self._name("drafts")
+
+    @property
     def tasks(self) -> str:
         """Definitions by task name."""
         return self._name("tasks")

@@ -23,6 +23,7 @@ from redis.exceptions import (
 
 from mageflow import errors
 from mageflow.config import MageflowConfig
+from mageflow.flow.command import Ready
 from mageflow.flow.event import AttemptFailed, Failed, Succeeded
 from mageflow.flow.ids import key_of, new_id
 from mageflow.flow.signature import MAX_DEPTH, Change, Claim, Members, NewSignature
@@ -113,7 +114,12 @@ class Store:
         parts = [change for change in changes if _is_part(change)]
         if len(parts) <= CHUNK:
             return await self._commit(changes, heights)
+        first = next((part.id for part in parts if isinstance(part, NewSignature)), None)
         draft = _draft_of(changes)
+        if first is not None and await self.command("EXISTS", self.keys.record(first)):
+            if await self.command("ZSCORE", self.keys.drafts, draft) is None:
+                return Answer(status="ok", ready=Ready(), extra=())
+            await self._take_back(draft)
         rest = [change for change in changes if not _is_part(change)]
         try:
             for start in range(0, len(parts), CHUNK):

@@ -1,0 +1,70 @@
+"""Idempotent creation: a task that runs again gets the signatures that its earlier run made.
+
+What a task creates is identified by the signature that runs, the kind, the canonical arguments and the occurrence among
+equals; the id follows from that, and writing what exists already changes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from pydantic_core import to_json
+from ulid import ULID
+
+from mageflow.flow.ids import new_id
+from mageflow.run.context import CurrentRun, current_run
+
+
+class Replay:
+    """Gives ids to what is created through one client; `owner` is that client."""
+
+    def __init__(self, owner: object) -> None:
+        self._owner = owner
+
+    @property
+    def run(self) -> CurrentRun | None:
+        """The run whose code creates through this client; `None` outside a flow."""
+        run = current_run.get()
+        return run if run is not None and run.client is self._owner else None
+
+    def identify(self, *description: object) -> str:
+        """Return the id of a new signature: inside a run the same one for the same description, else a fresh one."""
+        run = self.run
+        if run is None:
+            return new_id()
+        canonical = to_json([run.id, *description])
+        occurrence = run.made.get(canonical, 0)
+        run.made[canonical] = occurrence + 1
+        identifier = _derived(run.id, canonical + str(occurrence).encode())
+        run.asked.add(identifier)
+        return identifier
+
+    def part(self, whole: str, role: str, index: int) -> str:
+        """Return the id of a new signature that is made along with another."""
+        run = self.run
+        if run is None or whole not in run.asked:
+            return new_id()
+        identifier = _derived(whole, f"{role} {index}".encode())
+        run.asked.add(identifier)
+        return identifier
+
+    def made_here(self, *identifiers: str) -> bool:
+        """Whether the current run, or an earlier one of the same signature, made all of these."""
+        run = self.run
+        return run is not None and run.asked.issuperset(identifiers)
+
+    def starts_again(self, identifier: str) -> bool:
+        """Whether a start that was refused as the second is the first of this run: an earlier one started it."""
+        run = self.run
+        return run is not None and identifier in run.asked and identifier not in run.started
+
+    def started(self, identifier: str) -> None:
+        """Remember a start of this run."""
+        if self.run is not None:
+            self.run.started.add(identifier)
+
+
+def _derived(origin: str, text: bytes) -> str:
+    """Return a ULID with the time of `origin` and the digest of both."""
+    time = ULID.from_str(origin).bytes[:6]
+    return str(ULID.from_bytes(time + hashlib.sha256(origin.encode() + text).digest()[:10]))

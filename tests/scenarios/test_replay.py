@@ -1,0 +1,134 @@
+"""A task that runs again gets the signatures that its earlier run made, and nothing is started twice."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from mageflow import Mageflow, NonRetryableError
+from tests.conftest import MakeClient
+from tests.eventually import eventually
+
+
+class Made:
+    """A client whose `plan` task fails at its first attempts, after it created and started things."""
+
+    def __init__(self, client: Mageflow, attempts: int = 2) -> None:
+        self.client = client
+        self.attempts = attempts
+        self.keys: list[tuple[str, ...]] = []
+        self.ran: list[int] = []
+        client.task(name="count")(self._count)
+
+    async def _count(self, n: int = 0) -> int:
+        self.ran.append(n)
+        return n
+
+    def fail_before_the_last(self, *keys: str) -> None:
+        """Note the keys of an attempt, and fail unless it is the last."""
+        self.keys.append(keys)
+        if len(self.keys) < self.attempts:
+            raise RuntimeError
+
+
+async def run(made: Made, plan: Any) -> Any:
+    """Run a function as a task with retries, return its result."""
+    made.client.task(name="plan", retries=made.attempts - 1)(plan)
+    async with made.client.worker():
+        return await (await made.client.asign("plan")).aio_run(timeout=15)
+
+
+async def test_creation_in_a_retried_task_is_done_once(make_client: MakeClient) -> None:
+    """Signatures, chains, swarms, members and copies have the same keys in each attempt; what was started runs once."""
+    made = Made(make_client())
+
+    async def plan() -> list[int]:
+        client = made.client
+        first = await client.asign("count", n=1)
+        twin = await client.asign("count", n=1)
+        chain = await client.achain([first, "count"], success=[await client.asign("count", n=100)])
+        swarm = await client.aswarm(["count", twin])
+        [added] = await swarm.aio_run_in_swarm("count", {"n": 7})
+        [claimed] = await swarm.aio_run_in_swarm(await client.asign("count", n=8))
+        await swarm.aio_run_no_wait({"n": 5})
+        await swarm.close_swarm()
+        copy = await first.aduplicate()
+        handle = await chain.aio_run_no_wait()
+        keys = [s.key for s in (first, twin, chain, swarm, added, claimed, copy)]
+        assert len(set(keys)) == len(keys)
+        made.fail_before_the_last(*keys)
+        assert await handle.result(10) == 0
+        return await swarm.handle.result(10)
+
+    assert await run(made, plan) == [5, 1, 7, 8]
+    assert len(made.keys) == 2
+    assert made.keys[0] == made.keys[1]
+    await eventually(lambda: sorted(made.ran) == [0, 1, 1, 5, 7, 8, 100], "each ran once")
+
+
+async def test_creation_under_gather_is_done_once(make_client: MakeClient) -> None:
+    """Equal and different signatures made side by side are the same ones again."""
+    made = Made(make_client())
+
+    async def plan() -> int:
+        signatures = await asyncio.gather(*(made.client.asign("count", n=n % 3) for n in range(9)))
+        for signature in signatures:
+            await signature.aio_run_no_wait()
+        made.fail_before_the_last(*sorted(signature.key for signature in signatures))
+        return len(signatures)
+
+    assert await run(made, plan) == 9
+    assert made.keys[0] == made.keys[1]
+    assert len(set(made.keys[0])) == 9
+
+
+@pytest.mark.parametrize("count", [2, 150])
+async def test_transactions_are_replayed(make_client: MakeClient, count: int) -> None:
+    """A block that an earlier attempt wrote is not written again; what changed in it is."""
+    made = Made(make_client())
+
+    async def plan() -> list[int]:
+        client = made.client
+        async with client.abounded_field():
+            swarm = await client.aswarm([await client.asign("count", n=n) for n in range(count)], is_swarm_closed=True)
+            handle = await swarm.aio_run_no_wait()
+            changed = await client.asign("count", n=1000 + len(made.keys))
+            other = await changed.aio_run_no_wait()
+        made.fail_before_the_last(swarm.key)
+        assert await other.result(10) == 1001
+        return await handle.result(10)
+
+    assert await run(made, plan) == list(range(count))
+    assert made.keys[0] == made.keys[1]
+
+
+async def test_changed_arguments_give_a_new_signature(make_client: MakeClient) -> None:
+    """Another attempt that asks for something else gets something else."""
+    made = Made(make_client())
+
+    async def plan() -> int:
+        signature = await made.client.asign("count", n=len(made.keys))
+        await signature.aio_run_no_wait()
+        made.fail_before_the_last(signature.key)
+        return await signature.handle.result(10)
+
+    assert await run(made, plan) == 1
+    assert made.keys[0] != made.keys[1]
+
+
+async def test_second_start_in_one_attempt_is_refused(make_client: MakeClient) -> None:
+    """What an earlier attempt started may be started again once, not twice."""
+    made = Made(make_client(), attempts=1)
+
+    async def plan() -> None:
+        signature = await made.client.asign("count")
+        await signature.aio_run_no_wait()
+        try:
+            await signature.aio_run_no_wait()
+        except Exception as error:
+            raise NonRetryableError(type(error).__name__) from error
+
+    with pytest.raises(Exception, match="AlreadyStartedError"):
+        await run(made, plan)
