@@ -48,3 +48,14 @@ async def test_snippets_of_a_page_run_in_order(
             if isinstance(client, Mageflow) and not working:
                 await stack.enter_async_context(client.worker())
                 working = True
+
+
+def test_tests_that_the_documentation_names_are_there() -> None:
+    """Each `module.py::test_name` of the pages is a test."""
+    named: set[tuple[str, str]] = set()
+    for page in PAGES:
+        named |= set(re.findall(r"`(\S+\.py)::(\w+)`", page.read_text(encoding="utf-8")))
+    assert len(named) > 15
+    for module, test in named:
+        paths = list((ROOT / "tests").rglob(Path(module).name))
+        assert any(f"def {test}(" in path.read_text(encoding="utf-8") for path in paths), f"{module}::{test}"
