@@ -3,6 +3,7 @@
 #   make demo     a real flow on this machine's own Python files (no server, no configuration)
 #   make test     the test suite           PYTEST_ARGS="-k chain -x" narrows it
 #   make check    everything that reads the code without running it
+#   make chaos    10,000 tasks while workers and the server are killed (SEED=... repeats one)
 #   make bench    ratios to the bare task manager, side by side
 #   make docs     checks that what the documentation links to is there
 
@@ -22,7 +23,7 @@ BENCH_ARGS ?=
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test check fix bench docs clean
+.PHONY: help demo test check fix chaos bench docs clean
 
 help:
 	@sed -n 's/^#   make/make/p' Makefile
@@ -59,6 +60,10 @@ check: .venv/.installed-check
 fix: .venv/.installed-check
 	@$(BIN)/ruff format $(SOURCES)
 	$(BIN)/ruff check --fix $(SOURCES)
+
+chaos: .venv/.installed-dev
+	@MAGEFLOW_CHAOS_TASKS=10000 MAGEFLOW_CHAOS_SECONDS=120 MAGEFLOW_CHAOS_SEED=$(SEED) \
+		$(BIN)/python -m pytest -m long --timeout=1800 tests/chaos
 
 bench: .venv/.installed-dev
 	@$(BIN)/python -m bench $(BENCH_ARGS)

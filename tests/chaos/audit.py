@@ -85,7 +85,8 @@ class Audit:
     def _members(self, node: Node, identifier: str, given: str, status: str) -> Iterator[str]:
         ids = self._state.entries("m", identifier)
         original = [member.id for member in node.members]
-        if len(ids) != len(original) or (identifier == node.id and ids != original):
+        known = [place or given for place, given in zip(original, ids, strict=False)]
+        if len(ids) != len(original) or (identifier == node.id and ids != known):
             yield f"{node.name}: the members of {identifier} are {ids}, not {original}"
             return
         skipped = False
@@ -142,9 +143,11 @@ class Audit:
             yield f"{last.name}: the last run of {last.id} was stopped"
 
     def _repeatable(self, first: Execution, second: Execution) -> bool:
-        """Whether the first was interrupted, or its worker died before the outcome was recorded."""
+        """Whether the first was interrupted, or its worker died or froze before the outcome was recorded."""
         death = self._evidence.deaths.get(first.process)
         if death is not None and death <= second.began:
+            return True
+        if any(freeze.touches(first) for freeze in self._evidence.freezes):
             return True
         path = {*self._path(first.id)}
         return any(
@@ -161,10 +164,10 @@ class Audit:
             above = record.get("c") or record.get("o")
 
     def _bounds(self) -> Iterator[str]:
-        """Check that of no swarm more members ran at once than its bound allows; killed runs are left out."""
+        """Check that of no swarm more members ran at once than its bound allows; lost runs are left out."""
         spans: dict[str, list[tuple[float, int, str]]] = {}
         for execution in self._evidence.executions:
-            if execution.ended is None:
+            if execution.ended is None or any(freeze.touches(execution) for freeze in self._evidence.freezes):
                 continue
             ended, member = execution.ended, execution.id
             for container in [*self._containers(execution.id)]:

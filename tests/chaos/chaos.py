@@ -27,8 +27,8 @@ from tests.chaos.flows import make_client
 from tests.chaos.load import Loader, Maker, Node
 from tests.eventually import eventually
 
-Kind = Literal["workers", "server", "pause", "steer", "double", "skew"]
-EVERYTHING: frozenset[Kind] = frozenset({"workers", "server", "pause", "steer", "double", "skew"})
+Kind = Literal["workers", "server", "pause", "steer", "double", "skew", "freeze"]
+EVERYTHING: frozenset[Kind] = frozenset({"workers", "server", "pause", "steer", "double", "skew", "freeze"})
 NAMESPACE = "chaos"
 
 
@@ -80,6 +80,7 @@ class Run:
             outcomes={flow.name: told for flow, told in zip(flows, outcomes, strict=True) if told is not None},
             deaths=dict(self.crew.deaths),
             interrupts=self.interrupts,
+            freezes=self.crew.freezes,
         )
 
     async def _unleash(self, flows: list[Node]) -> None:
@@ -89,6 +90,8 @@ class Run:
         chaos: list[asyncio.Task[None]] = [asyncio.create_task(self._replace_workers())]
         if kinds & {"server", "pause"}:
             chaos.append(asyncio.create_task(self._disturb_server()))
+        if "freeze" in kinds:
+            chaos.append(asyncio.create_task(self._freeze_workers()))
         if "steer" in kinds:
             chaos.append(asyncio.create_task(self._steer()))
         loading: list[asyncio.Task[None]] = []
@@ -114,6 +117,12 @@ class Run:
             if "workers" in self.plan.kinds:
                 self.crew.kill_any()
 
+    async def _freeze_workers(self) -> None:
+        """Stop workers for longer than a lease, one after the other."""
+        while True:
+            await asyncio.sleep(self._random.uniform(0.5, 3))
+            await self.crew.freeze_any(self._random.uniform(7, 9))
+
     async def _disturb_server(self) -> None:
         """Kill the server, or stop it for some seconds, in turns."""
         while True:
@@ -128,7 +137,7 @@ class Run:
             await asyncio.sleep(self._random.uniform(0.02, 0.3))
             if self._loader.started:
                 recent = self._loader.started[-8:]
-                node = self._random.choice([*self._random.choice(recent).walk()])
+                node = self._random.choice([node for node in self._random.choice(recent).walk() if node.id])
                 verb = self._random.choice(["suspend", "interrupt"])
                 task = asyncio.create_task(self._hold(verb, node.id, self._random.uniform(0, 1.5)))
                 self._holding.add(task)
@@ -204,7 +213,8 @@ async def run_chaos(plan: Plan, folder: Path) -> Report:
             evidence = await run.evidence()
             summary = (
                 f"seed {plan.seed}: {len(evidence.flows)} flows, {len(evidence.executions)} executions, "
-                f"{crew.kills} workers killed, server killed {server.kills} and stopped {server.pauses} times, "
+                f"{crew.kills} workers killed, {len(crew.freezes)} frozen, "
+                f"server killed {server.kills} and stopped {server.pauses} times, "
                 f"{run.steered} calls that steer, {time.monotonic() - began:.0f} s"
             )
     finally:

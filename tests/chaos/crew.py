@@ -18,6 +18,7 @@ import redis
 from redis.exceptions import RedisError
 
 from mageflow.store.keys import Keys
+from tests.chaos.evidence import Freeze
 from tests.eventually import eventually
 
 _ROOT = Path(__file__).parents[2]
@@ -35,6 +36,7 @@ class Crew:
     living: list[subprocess.Popen[bytes]] = field(default_factory=list["subprocess.Popen[bytes]"])
     deaths: dict[int, float] = field(default_factory=dict[int, float])
     failures: list[str] = field(default_factory=list[str])
+    freezes: list[Freeze] = field(default_factory=list[Freeze])
     kills: int = 0
     _started: int = 0
 
@@ -75,6 +77,17 @@ class Crew:
         """Kill one of the workers and replace it."""
         self.kill(self.random.choice(self.living))
         self.start()
+
+    async def freeze_any(self, seconds: float) -> None:
+        """Stop one of the workers for some seconds; it goes on where it was, unless it was killed meanwhile."""
+        process = self.random.choice(self.living)
+        process.send_signal(signal.SIGSTOP)
+        began = time.monotonic()
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self.freezes.append(Freeze(process=process.pid, began=began, ended=time.monotonic()))
+            process.send_signal(signal.SIGCONT)
 
     def replace_lost(self) -> None:
         """Replace workers that ended by themselves, which none should; what they printed is kept."""

@@ -16,6 +16,9 @@ from tests.chaos.flows import RECORDS
 from tests.chaos.load import Node
 from tests.store.snapshot import Snapshot
 
+_REPORT = 5.0
+"""Seconds that the report of an execution may take where the server dies or stops."""
+
 
 @dataclass(kw_only=True)
 class Execution:
@@ -41,6 +44,20 @@ class Interrupt:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Freeze:
+    """A process that did nothing for longer than a lease, and then went on."""
+
+    process: int
+    began: float
+    ended: float
+
+    def touches(self, execution: Execution) -> bool:
+        """Whether it fell into an execution."""
+        over = execution.ended is not None and execution.ended + _REPORT < self.began
+        return execution.process == self.process and execution.began <= self.ended and not over
+
+
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
     """How a flow ended, as its caller sees it."""
 
@@ -58,6 +75,7 @@ class Evidence:
     outcomes: dict[str, Outcome] = field(default_factory=dict[str, Outcome])
     deaths: dict[int, float] = field(default_factory=dict[int, float])
     interrupts: list[Interrupt] = field(default_factory=list[Interrupt])
+    freezes: list[Freeze] = field(default_factory=list[Freeze])
     epoch: float = field(default_factory=lambda: time.time() - time.monotonic())
     """What the clock of the records shows (seconds) when that of the executions shows 0."""
 

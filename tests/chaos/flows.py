@@ -18,6 +18,7 @@ from typing import Any
 
 from mageflow import Mageflow, MageflowConfig, TTLConfig
 from mageflow.run.context import current_run
+from mageflow.swarm import SwarmSignature
 
 RETRIES = 2
 """Further attempts of `flaky`."""
@@ -98,6 +99,19 @@ def register(client: Mageflow, recorder: Recorder) -> None:
             time.sleep(message["pause"])
             return _outcome(message)
 
+    async def grow(message: Message) -> dict[str, str]:
+        with recorder.execution(message):
+            swarm = await client.load_signature(message["swarm"])
+            assert isinstance(swarm, SwarmSignature)
+            for task, bound in message["adds"]:
+                await asyncio.sleep(message["pause"])
+                await swarm.aio_run_in_swarm(await client.asign(task, kwargs=bound))
+            await asyncio.sleep(message["pause"])
+            await swarm.close_swarm()
+            await asyncio.sleep(message["pause"])
+            return _outcome(message)
+
+    client.task(name="grow")(grow)
     client.task(name="work")(work)
     client.task(name="plain")(plain)
     client.task(name="flaky", retries=RETRIES)(work)

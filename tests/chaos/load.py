@@ -29,7 +29,8 @@ _DEEPEST = 3
 class Node:
     """A signature to be made: a task, chain or swarm, with its callbacks.
 
-    Of the members of a swarm the last `grown` are added while it runs. `id` is there once it was created.
+    Of the members of a swarm the last `grown` are added while it runs, by the loader; or the last `inside` by the first
+    of them, which may run again and must not add any twice. `id` is there once the loader created it.
     """
 
     name: str
@@ -44,12 +45,19 @@ class Node:
     budget: int | None = None
     on_stop: Literal["finish", "interrupt"] = "finish"
     grown: int = 0
+    inside: int = 0
+    adds: list[tuple[str, dict[str, Any]]] = field(default_factory=list[tuple[str, dict[str, Any]]])
     id: str = ""
 
     @property
     def fails(self) -> bool:
         """Whether the task fails for good."""
         return self.failures > (RETRIES if self.task == "flaky" else 0)
+
+    @property
+    def bound_arguments(self) -> dict[str, Any]:
+        """The bound arguments of a task."""
+        return {"name": self.name, "pause": self.pause, "failures": self.failures}
 
     def walk(self) -> Iterator[Node]:
         """Yield it and its members at every depth, callbacks left out."""
@@ -96,6 +104,8 @@ class Maker:
         return Node(name=name, kind="c", members=self._members(name, depth, self._random.randint(2, 5)))
 
     def _swarm(self, name: str, depth: int) -> Node:
+        if depth == 0 and self._random.random() < 0.2:
+            return self._growing(name)
         count = self._random.randint(0, 6) if depth else self._random.randint(4, 30)
         grown = self._random.choice([0, 0, count // 3, count]) if depth == 0 else 0
         return Node(
@@ -107,6 +117,15 @@ class Maker:
             on_stop=self._random.choice(["finish", "interrupt"]),
             grown=grown,
         )
+
+    def _growing(self, name: str) -> Node:
+        """Return a swarm to which its first member adds others."""
+        inside = self._random.randint(1, 12)
+        grower = Node(name=f"{name}.0", task="grow", pause=round(self._random.uniform(0, 0.3), 4))
+        others = [self._task(f"{name}.{index + 1}") for index in range(self._random.randint(0, 4) + inside)]
+        grower.adds = [(node.task, node.bound_arguments) for node in others[-inside:]]
+        bound = self._random.choice([1, 2, None])
+        return Node(name=name, kind="s", members=[grower, *others], bound=bound, inside=inside)
 
     def _add_callbacks(self, node: Node, depth: int) -> None:
         """Add callbacks; of an error only tasks, for they tell what error they got."""
@@ -124,14 +143,14 @@ class Loader:
         self._client = client
         self._random = random.Random(f"{seed} load")
         self.started: list[Node] = []
-        self.abandoned = asyncio.Event()
 
     async def run(self, flow: Node) -> None:
         """Create a flow, start it, and add to it what is to be added while it runs."""
         signature = await self._create(flow)
         self.started.append(flow)
-        await _insist(signature.aio_run_no_wait, already=(AlreadyStartedError,))
-        if isinstance(signature, SwarmSignature):
+        message = {"swarm": signature.key} if flow.inside else None
+        await _insist(lambda: signature.aio_run_no_wait(message), already=(AlreadyStartedError,))
+        if isinstance(signature, SwarmSignature) and flow.grown:
             await self._grow(flow, signature)
 
     async def _grow(self, flow: Node, swarm: SwarmSignature[Any, Any]) -> None:
@@ -156,7 +175,7 @@ class Loader:
         """Create a signature; one whose creation was not answered may be there and is left to its lifetime."""
         success = [await self._create(callback) for callback in node.success]
         failure = [await self._create(callback) for callback in node.failure]
-        count = len(node.members) - node.grown
+        count = len(node.members) - node.grown - node.inside
         members = [await self._create(member) for member in node.members[:count]]
         made = await _insist(lambda: self._make(node, members, success, failure))
         node.id = id_of(self._client.config.namespace, made.key)
@@ -165,12 +184,14 @@ class Loader:
     async def _make(self, node: Node, members: list[Signed], success: list[Signed], failure: list[Signed]) -> Signed:
         callbacks: dict[str, Any] = {"success_callbacks": success, "error_callbacks": failure}
         if node.kind == "t":
-            bound: dict[str, Any] = {"name": node.name, "pause": node.pause, "failures": node.failures}
+            bound = {**node.bound_arguments, "adds": node.adds} if node.adds else node.bound_arguments
             return await self._client.asign(node.task, kwargs=bound, **callbacks)
         if node.kind == "c":
             return await self._client.achain(members, node.name, **callbacks)
         config = SwarmConfig(max_concurrency=node.bound, stop_after_n_failures=node.budget, on_stop=node.on_stop)
-        return await self._client.aswarm(members, node.name, config=config, is_swarm_closed=not node.grown, **callbacks)
+        return await self._client.aswarm(
+            members, node.name, config=config, is_swarm_closed=not (node.grown or node.inside), **callbacks
+        )
 
 
 async def _insist(call: Callable[[], Awaitable[Any]], already: tuple[type[Exception], ...] = ()) -> Any:

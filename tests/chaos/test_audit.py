@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from tests.chaos.audit import audit
 from tests.chaos.chaos import Plan, run_chaos
-from tests.chaos.evidence import Evidence, Execution, Interrupt, Outcome, parse_executions
+from tests.chaos.evidence import Evidence, Execution, Freeze, Interrupt, Outcome, parse_executions
 from tests.chaos.load import Node
 
 
@@ -82,46 +82,28 @@ class Planted:
         return later
 
 
-Plant = Callable[[Planted], None]
-_PLANTS: dict[str, Plant] = {}
-
-
-def _plant(message: str) -> Callable[[Plant], Plant]:
-    def keep(plant: Plant) -> Plant:
-        _PLANTS[message] = plant
-        return plant
-
-    return keep
-
-
-@_plant("its caller was told Outcome")
 def _wrong_outcome(planted: Planted) -> None:
     planted.evidence.outcomes[planted.evidence.flows[0].name] = Outcome(status="c")
 
 
-@_plant("its caller was told nothing")
 def _no_outcome(planted: Planted) -> None:
     del planted.evidence.outcomes[planted.evidence.flows[0].name]
 
 
-@_plant("there is no record")
 def _lost_record(planted: Planted) -> None:
     identifier = planted.done_task().id
     del planted.state.records[identifier]
     del planted.state.hashes[f"s:{identifier}"]
 
 
-@_plant("stalled,")
 def _stalled(planted: Planted) -> None:
     planted.state.record(planted.evidence.flows[0].id)["st"] = "a"
 
 
-@_plant("ended as f, not d")
 def _wrong_end(planted: Planted) -> None:
     planted.state.record(planted.done_task().id)["st"] = "f"
 
 
-@_plant("the result of")
 def _wrong_result(planted: Planted) -> None:
     identifier = planted.done_task().id
     home = planted.state.record(identifier).get("c", identifier)
@@ -129,104 +111,115 @@ def _wrong_result(planted: Planted) -> None:
     stored[f"{identifier}:r"] = json.dumps({"name": "another", "after": ""})
 
 
-@_plant("but its executions ended as []")
 def _never_ran(planted: Planted) -> None:
     identifier = planted.done_task().id
     planted.evidence.executions = [e for e in planted.evidence.executions if e.id != identifier]
 
 
-@_plant("the members of")
 def _lost_member(planted: Planted) -> None:
     planted.state.lists[f"m:{planted.done_swarm().id}"].pop()
 
 
-@_plant("the members of ")
 def _swapped_members(planted: Planted) -> None:
     planted.state.lists[f"m:{planted.done_swarm().id}"].reverse()
 
 
-@_plant("behind a failed member ran")
 def _skipped_member_ran(planted: Planted) -> None:
     member = planted.failed_chain().members[-1]
     planted.again(planted.evidence.executions[0], id=member.id, name=member.name, end="ended")
 
 
-@_plant("behind a failed member reads")
 def _skipped_member_done(planted: Planted) -> None:
     planted.state.record(planted.failed_chain().members[-1].id)["st"] = "d"
 
 
-@_plant("fired 0 copies")
 def _callback_not_fired(planted: Planted) -> None:
     planted.state.lists[f"c:{planted.firing().id}"].clear()
 
 
-@_plant("fired 2 copies")
 def _callback_fired_twice(planted: Planted) -> None:
     node = next(n for n in planted.nodes() if len(planted.state.entries("c", n.id)) == 1)
     planted.state.lists[f"c:{node.id}"] *= 2
 
 
-@_plant("does not name")
 def _callback_of_another(planted: Planted) -> None:
     [copied, *_] = planted.state.entries("c", planted.firing().id)
     planted.state.record(copied)["o"] = "ANOTHER"
 
 
-@_plant("ran, and is no part of any flow")
 def _second_copy_ran(planted: Planted) -> None:
     [copied, *_] = planted.state.entries("c", planted.firing().id)
     planted.again(planted.executions[copied][0], id="01ANOTHER")
 
 
-@_plant("ran with the message of")
 def _wrong_message(planted: Planted) -> None:
     for execution in planted.executions[planted.done_task().id]:
         execution.name = "another"
 
 
-@_plant("ran again for no reason")
 def _ran_twice(planted: Planted) -> None:
     planted.again(planted.executions[planted.done_task().id][0])
 
 
-@_plant("was stopped")
 def _stopped_at_last(planted: Planted) -> None:
     identifier = planted.done_task().id
     planted.evidence.deaths[planted.executions[identifier][0].process] = 0.0
     planted.again(planted.executions[identifier][0], end="stopped")
 
 
-@_plant("ran at once, its bound is")
 def _too_many_at_once(planted: Planted) -> None:
     for member in planted.done_members(planted.done_swarm()):
         execution = planted.executions[member.id][0]
         execution.began, execution.ended = 1.0, 2.0
 
 
-@_plant("the outbox still holds")
 def _row_left(planted: Planted) -> None:
     planted.state.scores.setdefault("out", {})[planted.evidence.flows[0].id] = 1.0
 
 
-@_plant("is still counted")
 def _run_left(planted: Planted) -> None:
     planted.state.scores.setdefault("runs", {})[planted.evidence.flows[0].id] = 1.0
 
 
-@_plant("slots are still held")
 def _slot_left(planted: Planted) -> None:
     planted.state.sets["l:01SWARM"] = {"01MEMBER"}
 
 
-@_plant("would stay for ever")
 def _key_stays(planted: Planted) -> None:
     planted.state.expiring.remove(f"s:{planted.evidence.flows[0].id}")
 
 
-@_plant("is listed as never started")
 def _listed(planted: Planted) -> None:
     planted.state.scores.setdefault("ix:p", {})[planted.evidence.flows[0].id] = 1.0
+
+
+_PLANTS: dict[str, Callable[[Planted], None]] = {
+    "its caller was told Outcome": _wrong_outcome,
+    "its caller was told nothing": _no_outcome,
+    "there is no record": _lost_record,
+    "stalled,": _stalled,
+    "ended as f, not d": _wrong_end,
+    "the result of": _wrong_result,
+    "but its executions ended as []": _never_ran,
+    "the members of": _lost_member,
+    "the members of ": _swapped_members,
+    "behind a failed member ran": _skipped_member_ran,
+    "behind a failed member reads": _skipped_member_done,
+    "fired 0 copies": _callback_not_fired,
+    "fired 2 copies": _callback_fired_twice,
+    "does not name": _callback_of_another,
+    "ran, and is no part of any flow": _second_copy_ran,
+    "ran with the message of": _wrong_message,
+    "ran again for no reason": _ran_twice,
+    "was stopped": _stopped_at_last,
+    "ran at once, its bound is": _too_many_at_once,
+    "the outbox still holds": _row_left,
+    "is still counted": _run_left,
+    "slots are still held": _slot_left,
+    "would stay for ever": _key_stays,
+    "is listed as never started": _listed,
+}
+"""What to plant, by what the audit says of it."""
 
 
 def test_quiet_run_has_no_faults(quiet: Evidence) -> None:
@@ -244,9 +237,9 @@ def test_planted_fault_is_found(quiet: Evidence, message: str) -> None:
     assert any(message in fault for fault in faults), faults
 
 
-@pytest.mark.parametrize("cause", ["death", "interrupt of a container", "next attempt"])
+@pytest.mark.parametrize("cause", ["death", "freeze", "interrupt of a container", "next attempt"])
 def test_repetition_with_a_cause_is_none(quiet: Evidence, cause: str) -> None:
-    """An execution may be repeated after the death of its worker, an interrupt above it, or as the next attempt."""
+    """An execution may be repeated when its worker died or froze, after an interrupt, or as the next attempt."""
     planted = Planted(quiet)
     swarm = planted.done_swarm()
     first = planted.executions[planted.done_members(swarm)[0].id][0]
@@ -255,6 +248,8 @@ def test_repetition_with_a_cause_is_none(quiet: Evidence, cause: str) -> None:
     assert first.ended is not None
     if cause == "death":
         planted.evidence.deaths[first.process] = first.ended
+    elif cause == "freeze":
+        planted.evidence.freezes = [Freeze(process=first.process, began=first.began, ended=first.ended)]
     elif cause == "next attempt":
         second.attempt = first.attempt + 1
     else:

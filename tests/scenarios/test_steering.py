@@ -12,6 +12,7 @@ from mageflow import Mageflow, Status, SwarmConfig
 from mageflow.errors import FlowCanceledError, FlowFailedError, IllegalMoveError, TaskAlreadyRunningError
 from tests.conftest import MakeClient
 from tests.eventually import eventually
+from tests.scenarios.support import Stage
 
 
 class Steered:
@@ -189,3 +190,23 @@ async def _has_status(client: Mageflow, key: str, status: Status) -> bool:
 
 async def _gone(client: Mageflow, key: str) -> bool:
     return await client.load_signature(key) is None
+
+
+async def test_suspended_container_keeps_its_slot_while_something_of_it_runs(stage: Stage, client: Mageflow) -> None:
+    """A suspended swarm with two running members gives its slot back at the end of the last of them."""
+    parts = [await client.asign("wait", gate=gate) for gate in ("first", "second")]
+    inner = await client.aswarm(parts, is_swarm_closed=True)
+    other = await client.asign("wait", gate="other")
+    outer = await client.aswarm([inner, other], config=SwarmConfig(max_concurrency=1), is_swarm_closed=True)
+    handle = await outer.aio_run_no_wait()
+    await eventually(lambda: sorted(stage.started) == ["first", "second"], "both members of the inner swarm run")
+    await inner.suspend()
+    stage.open("first")
+    assert await parts[0].handle.result(10) == "first"
+    waits = await client.why(other.key)
+    stage.open("second", "other")
+    assert waits is not None
+    assert waits.kind == "slot"
+    await eventually(lambda: "other" in stage.started, "the slot was given back")
+    await inner.resume()
+    assert await handle.result(10) == [["first", "second"], "other"]
