@@ -53,10 +53,14 @@ class Model:
         return [root for root in waiting if not named.get(root) and root.container is None]
 
     def settle_lifetimes(self) -> None:
-        """Let flows that are over expire."""
-        for root in self.roots:
-            if root.told and not root.expiring and self.alive(root) == 0:
-                self.expire(root)
+        """Let flows that are over expire; one that is named as a callback stays until nothing names it."""
+        while True:
+            named = self.references()
+            over = (root for root in self.roots if root.told and not root.expiring and self.alive(root) == 0)
+            expired = next((root for root in over if not named.get(root)), None)
+            if expired is None:
+                return
+            self.expire(expired)
 
     def expire(self, root: Node) -> None:
         """A flow goes, with all its records."""
@@ -123,21 +127,29 @@ class Model:
         second = node.opened_by == "member" and not node.ended
         if (node.status != "p" or node.told) and not second:
             return "already_started"
-        return "illegal" if node.container and self._bound_to_chain(node.container) else None
+        return "illegal" if node.container and self._being_written(node.container) else None
 
-    def _bound_to_chain(self, container: Node) -> bool:
-        """Whether a member cannot open this container and those above: a chain or an incomplete block holds them."""
+    def _being_written(self, container: Node) -> bool:
+        """Whether a member cannot open this container and those above: an incomplete block holds them."""
         for above in (container, *container.above):
             if above.status != "p" or above.told:
                 return False
-            if above.draft or (above.container is not None and above.container.kind != "s"):
+            if above.draft:
                 return True
+            if above.container is not None and above.container.kind != "s":
+                return False
         return False
 
     def _enter(self, swarm: Node, member: Node) -> None:
-        """A member was told to run: its swarm, and those above, open for it."""
+        """A member was told to run: its swarm, and those above, open for it.
+
+        One that a chain starts stays closed: the member is ready when the chain reaches the swarm.
+        """
         if member not in swarm.queue:
             swarm.queue.append(member)
+        if swarm.container is not None and swarm.container.kind != "s":
+            self._refill(swarm)
+            return
         if swarm.status == "p" and not swarm.told:
             swarm.told, swarm.opened_by = True, "member"
             if swarm.container is None:
@@ -150,7 +162,7 @@ class Model:
         """New members for a swarm; all or none."""
         if refused := self._refuse_add(swarm, len(members)):
             return refused
-        if run and self._bound_to_chain(swarm):
+        if run and self._being_written(swarm):
             return "illegal"
         for member in members:
             if member.container is None and member in self.roots:

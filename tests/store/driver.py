@@ -38,7 +38,19 @@ for _, key in ipairs(redis.call('KEYS', '*')) do
 end
 """
 
-NAMES = ["commit", "start", "finish", "attempt_failed", "stopped", "refused", "sweep", "continue", "offered", "beat"]
+NAMES = [
+    "commit",
+    "start",
+    "finish",
+    "attempt_failed",
+    "stopped",
+    "refused",
+    "sweep",
+    "continue",
+    "offered",
+    "beat",
+    "turned_away",
+]
 
 
 _pack = cast("Callable[[Sequence[str | bytes | int]], bytes]", hiredis.pack_command)

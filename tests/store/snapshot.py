@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import itemgetter
 from typing import Any
 
-INFRASTRUCTURE = frozenset({"out", "runs", "workers", "tasks", "lo", "drafts", "beat", "gap", "ended", "queue"})
+INFRASTRUCTURE = frozenset(
+    {"out", "runs", "workers", "tasks", "lo", "drafts", "beat", "gap", "ended", "queue", "stamp"}
+)
 """Keys that stay: bounded, or emptied by what happens to the flows."""
 
 Hash = dict[str, str]
@@ -29,7 +32,7 @@ class Snapshot:
     def of(cls, reply: Sequence[Sequence[Any]], prefix: str) -> Snapshot:
         """Read the reply of the dumping script; what lives for some milliseconds only counts as gone."""
         found = cls()
-        for raw, kind, lifetime, value in reply:
+        for raw, kind, lifetime, value in sorted(reply, key=itemgetter(0)):
             name: str = raw.decode().removeprefix(prefix)
             if 0 <= lifetime < 100:
                 continue
@@ -65,7 +68,7 @@ class Snapshot:
     @property
     def continues(self) -> list[str]:
         """Continue rows that are to be worked off at once."""
-        return [row for row in self.out if row[0] == "!" and row[1] != "a"]
+        return [row for row in self.out if row[0] == "!" and row[1] not in "au"]
 
     @cached_property
     def records(self) -> dict[str, Hash]:
@@ -94,10 +97,29 @@ class Snapshot:
             container = record.get("c")
         return None
 
+    def held(self, identifier: str) -> tuple[str, str] | None:
+        """Return the strongest mark on the path of a signature and the nearest node that carries it."""
+        found: tuple[str, str] | None = None
+        node: str | None = identifier
+        while node is not None and node in self.records:
+            record = self.record(node)
+            mark = record.get("mk", "")
+            if mark and (mark == "c" or record["st"] not in ENDED):
+                found = (mark, node) if found is None or "sic".index(mark) > "sic".index(found[0]) else found
+            node = record.get("c") or record.get("o")
+        return found
+
     def status(self, identifier: str) -> str:
-        """Return the effective status: what has not ended below an ended container is canceled, but running tasks."""
+        """Return the effective status: what has not ended below an ended container is canceled, but running tasks.
+
+        Suspended and interrupted ones are told by `held`.
+        """
         record = self.record(identifier)
-        if record["st"] in ENDED or self.dead(identifier) is None:
+        if record["st"] in ENDED:
+            return record["st"]
+        if (held := self.held(identifier)) is not None and held[0] == "c":
+            return "c"
+        if self.dead(identifier) is None:
             return record["st"]
         return "a" if record["k"] == "t" and identifier in self.runs else "c"
 

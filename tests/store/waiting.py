@@ -16,11 +16,11 @@ class Wait:
 
 
 def why(state: Snapshot, identifier: str) -> Wait | None:
-    """Return the first that applies of run, row, slot, member, open gate, start; `None`: it waits on nothing.
+    """Return the first that applies of mark, run, row, slot, member, open gate, start; `None`: it waits on nothing.
 
     What has ended waits on nothing too: ask for the status first.
     """
-    for rule in (_run, _row, _slot, _member, _gate, _start):
+    for rule in (_mark, _run, _row, _slot, _member, _gate, _start):
         if wait := rule(state, identifier):
             return wait
     return None
@@ -65,6 +65,11 @@ def _holders(state: Snapshot, swarm: str) -> set[str]:
     return holders
 
 
+def _mark(state: Snapshot, identifier: str) -> Wait | None:
+    held = state.held(identifier)
+    return Wait("mark", held[1]) if held else None
+
+
 def _run(state: Snapshot, identifier: str) -> Wait | None:
     return Wait("run", state.record(identifier).get("w", "")) if identifier in state.runs else None
 
@@ -75,15 +80,38 @@ def _row(state: Snapshot, identifier: str) -> Wait | None:
 
 
 def _slot(state: Snapshot, identifier: str) -> Wait | None:
-    """It is in the queue of its swarm, all of whose slots are taken (or just being filled)."""
+    """It is in the queue of its swarm, all of whose slots are taken (or just being filled).
+
+    So is what stands below a container that gave its slot back and asked for another.
+    """
     swarm = state.record(identifier).get("c")
+    if swarm in state.records and state.record(identifier).get("sl") == "q":
+        return Wait("slot", swarm) if _full(state, swarm) and identifier in state.entries("q", swarm) else None
+    above = _without_slot(state, identifier)
+    if above not in {None, identifier} and identifier in state.entries("h", str(above)):
+        return _slot(state, str(above))
     if swarm not in state.records or state.record(swarm)["k"] != "s" or state.status(swarm) != "a":
         return None
     if state.record(identifier)["st"] != "p" or identifier in state.slots(swarm):
         return None
-    full = len(state.slots(swarm)) >= int(state.record(swarm).get("mc", "1000000000"))
     queued = identifier in ready_members(state, swarm)
-    return Wait("slot", swarm) if queued and (full or f"!r:{swarm}" in state.out) else None
+    if queued and (outer := _without_slot(state, swarm)) is not None:
+        return _slot(state, outer)
+    return Wait("slot", swarm) if queued and (_full(state, swarm) or f"!r:{swarm}" in state.out) else None
+
+
+def _full(state: Snapshot, swarm: str) -> bool:
+    return len(state.slots(swarm)) >= int(state.record(swarm).get("mc", "1000000000"))
+
+
+def _without_slot(state: Snapshot, identifier: str) -> str | None:
+    """The outermost container above, or the signature itself, that gave its slot back."""
+    outermost, node = None, identifier
+    while node in state.records:
+        record = state.record(node)
+        outermost = node if "sl" in record else outermost
+        node = record.get("c", "")
+    return outermost
 
 
 def _member(state: Snapshot, identifier: str) -> Wait | None:
@@ -96,11 +124,13 @@ def _member(state: Snapshot, identifier: str) -> Wait | None:
     if record["k"] == "s" and record["st"] == "a":
         # A stopped run keeps the slot of a member that has ended.
         stopped = next((entry for entry in sorted(state.slots(identifier)) if "~" in entry), None)
-        if stopped is not None and state.entries("q", identifier):
+        if stopped is not None:
             return Wait("slot", stopped)
     if record["st"] == "p" and int(record.get("x", "0")) > 0 and not _told(state, identifier):
-        before = state.entries("m", record["c"])[: int(record["x"])][-1:]
-        return Wait("member", before[0]) if before and state.status(before[0]) not in ENDED else None
+        # One that was canceled before its turn is passed over: it ends the chain when its turn comes.
+        earlier = state.entries("m", record["c"])[: int(record["x"])]
+        before = next((member for member in reversed(earlier) if state.status(member) not in ENDED), None)
+        return Wait("member", before) if before else None
     return None
 
 
@@ -124,7 +154,9 @@ def _start(state: Snapshot, identifier: str) -> Wait | None:
         if container is None or container not in state.records:
             return None
         queued = identifier in state.entries("q", container)
-        waits = queued and record["st"] == state.record(container)["st"] == "p" and "rd" in state.record(container)
+        swarm = state.record(container)
+        opens = "rd" in swarm or state.records.get(swarm.get("c", ""), {}).get("k") == "c"
+        waits = queued and record["st"] == swarm["st"] == "p" and opens
         return Wait("start", container) if waits else None
     if container is None:
         return Wait("start", "firing" if int(record.get("rf", "0")) else identifier)

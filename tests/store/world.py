@@ -56,7 +56,7 @@ class World:
     def work_off(self) -> None:
         """Work off the continue rows."""
         for _ in range(20_000):
-            todo = sorted(row for row in self.rows() if row[0] == "!" and row[1] != "a")
+            todo = sorted(row for row in self.rows() if row[0] == "!" and row[1] not in "au")
             if not todo:
                 return
             for row in todo:
@@ -69,7 +69,7 @@ class World:
 
     def continue_(self, row: str) -> None:
         """Work off one part of a continue row."""
-        self._note(self.driver.run("continue", row))
+        self.note(self.driver.run("continue", row))
 
     def name(self, node: Node) -> str:
         """Return the id of a signature."""
@@ -81,7 +81,7 @@ class World:
         self.ids[node] = identifier
         self.nodes[identifier] = node
 
-    def _note(self, answer: Sequence[Any]) -> str:
+    def note(self, answer: Sequence[Any]) -> str:
         """Remember the rows of an answer; each comes with the path that its message is made of."""
         described = {node[0] for node in answer[2]}
         for identifier, dispatch, attempts, _offers in answer[1]:
@@ -99,7 +99,7 @@ class World:
         for change in changes:
             arguments.extend(scripts.change_arguments(change))
         answer = self.driver.run("commit", *arguments)
-        status = self._note(answer)
+        status = self.note(answer)
         return answer[4][0].decode() if status == "refused" else None
 
     def attempt(self, changes: Sequence[Change], in_model: Callable[[], str | None]) -> str | None:
@@ -182,7 +182,7 @@ class World:
                     )
                 )
             answer = self.driver.run("commit", *arguments)
-            if self._note(answer) == "refused":
+            if self.note(answer) == "refused":
                 assert answer[4][0].decode() == expected
                 self.driver.run("continue", f"!g:{draft}")
                 return expected
@@ -250,7 +250,7 @@ class World:
         if lapsed:
             self.driver.steer("runs", 0, identifier)
         answer = self.driver.run("start", identifier, dispatch, attempts, "worker", "")
-        status = self._note(answer)
+        status = self.note(answer)
         if lapsed:
             self.driver.steer("runs", FAR_AHEAD, identifier)
         if task is None:
@@ -268,26 +268,26 @@ class World:
     def finish(self, task: Node, run: int, status: str, *, operation: str | None = None) -> str:
         """A run reports its outcome."""
         payload = _RESULT if status == "d" else _ERROR
-        answer = self._note(self.driver.run("finish", self.name(task), run, status, payload, operation=operation))
+        answer = self.note(self.driver.run("finish", self.name(task), run, status, payload, operation=operation))
         return self._same(answer, self.model.finish(task, run, status))
 
     def attempt_failed(self, task: Node, run: int) -> str:
         """A run failed, its task manager will try again."""
         used = task.attempts + 1
         answer = self.driver.run("attempt_failed", self.name(task), run, used, 1000, _ERROR)
-        status = self._same(self._note(answer), self.model.attempt_failed(task, run, used))
+        status = self._same(self.note(answer), self.model.attempt_failed(task, run, used))
         if status == "recorded":
             self.deliveries.append((self.name(task), task.dispatch, used))
         return status
 
     def stopped(self, task: Node, run: int) -> str:
         """A run that was told to stop is over."""
-        answer = self._note(self.driver.run("stopped", self.name(task), run))
+        answer = self.note(self.driver.run("stopped", self.name(task), run))
         return self._same(answer, self.model.stopped(task, run))
 
     def refused(self, identifier: str, dispatch: int) -> str:
         """A row is refused by the task manager."""
-        answer = self._note(self.driver.run("refused", identifier, dispatch, _ERROR))
+        answer = self.note(self.driver.run("refused", identifier, dispatch, _ERROR))
         return self._same(answer, self.model.refused(self.nodes[identifier], dispatch))
 
     def _same(self, answer: str, expected: str) -> str:
@@ -306,7 +306,7 @@ class World:
     def sweep(self, *, queue_empty: bool = False) -> Sequence[Any]:
         """One turn of the sweeper."""
         answer: Sequence[Any] = self.driver.run("sweep", "*" if queue_empty else "", START_TIMEOUT)
-        assert self._note(answer) == "ok"
+        assert self.note(answer) == "ok"
         return answer
 
     def lapse(self, task: Node) -> None:

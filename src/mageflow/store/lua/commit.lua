@@ -123,12 +123,12 @@ local function foreign_draft(record)
   return record.dr and record.dr ~= publishing and call('ZSCORE', P .. 'drafts', record.dr)
 end
 
--- Why a member cannot open the swarms from this one upwards, if so.
+-- Why a member cannot open the swarms from this one upwards, if so. Below a chain it waits for the turn of its swarm.
 local function closed_above(record)
   while record and record.st == 'p' and not record.rd and record.c do
     local above = rec(record.c)
     if not above or foreign_draft(record) then return 'a container above is being written' end
-    if above.k ~= 's' then return 'a chain above starts it' end
+    if above.k ~= 's' then return end
     record = above
   end
 end
@@ -193,6 +193,9 @@ end
 function check.steer(change)
   local id, verb, record = change.id, change.verb_of, rec(change.id)
   if not record then return refuse('not_found', id) end
+  if (record.c and not rec(record.c)) or foreign_draft(record) then
+    return refuse('illegal', id, 'it is being added to a container')
+  end
   local running = record.k == 't' and call('ZSCORE', P .. 'runs', id)
   if verb == 'suspend' and running and not record.mk and not ended(record, id) then return refuse('running', id) end
   if verb ~= 'remove' then return end
@@ -272,6 +275,7 @@ function write.claim(change)
   call('HSET', P .. 'b:' .. change.container, unpack(moved))
   call('HDEL', from, id, id .. ':m', id .. ':s', id .. ':f')
   call('ZREM', P .. 'ix:p', id)
+  if rec(id).mk then call('ZREM', P .. 'out', '!u:' .. id) end
   if draft then call('RPUSH', P .. 'dr:' .. draft, '<' .. id) end
 end
 
@@ -293,10 +297,10 @@ local function set_height(id)
   end
 end
 
--- The swarm that a member was started in opens for it, and so do the swarms above.
+-- The swarm that a member was started in opens for it, and so do the swarms above, up to one that a chain starts.
 local function open(id)
   local r = rec(id)
-  if r.st ~= 'p' or r.rd then return end
+  if r.st ~= 'p' or r.rd or (r.c and rec(r.c).k ~= 's') then return end
   put(id, { rd = 1, own = 0 })
   if r.c then
     call('RPUSH', P .. 'q:' .. r.c, id)
@@ -350,6 +354,26 @@ function write.patch(change)
   call('HSET', key, change.id, (call('HGET', key, change.id) or '{}') .. '\n' .. change.text)
 end
 
+-- What is below a container that is held from now on may all be held already: then slots are given back. A look at the
+-- members that hold slots, a hundred at the most; what it does not see keeps its slot.
+local looks = 100
+local function look_below(id)
+  local r = rec(id)
+  looks = looks - 1
+  if looks < 0 then return end
+  if r.k == 't' or r.st == 'p' then
+    if r.hd then give_back_slots(id) end
+  elseif r.st == 'a' and r.k == 'c' then
+    look_below(current_member(id))
+  elseif r.st == 'a' then
+    local slots = call('SRANDMEMBER', P .. 'l:' .. id, 100)
+    for _, member in ipairs(slots) do
+      if rec(member) then look_below(member) end
+    end
+    if #slots == 0 then push(refill, id) end
+  end
+end
+
 -- Rows of the node itself are taken out at once; those below when their delivery asks to run.
 local function mark(id, letter)
   local fields, r = { mk = letter, mw = now }, rec(id)
@@ -360,6 +384,7 @@ local function mark(id, letter)
     call('ZADD', P .. 'out', 'NX', int(now + settings[10]), '!u:' .. id)
   end
   if call('ZREM', P .. 'out', id) == 1 then hold(id, id) end
+  if r.c and r.st == 'a' then look_below(id) end
 end
 
 local steering = { cancel = cancel }

@@ -51,7 +51,7 @@ local function expire(node, offset, ttl, list)
   end
   local fired = call('LRANGE', P .. 'c:' .. node, 0, -1)
   if #fired > 0 then call('RPUSH', list, unpack(fired)) end
-  each_callback(node, forget)
+  if call('PTTL', P .. 's:' .. node) < 0 then each_callback(node, forget) end
   for _, key in ipairs(r.k == 't' and { 's:', 'b:', 'c:', 'h:' } or { 's:', 'b:', 'c:', 'm:', 'w:', 'q:', 'o:', 'l:', 'h:' }) do
     call('PEXPIRE', P .. key .. node, ttl)
   end
@@ -82,7 +82,11 @@ local function take_back_claim(id)
   if texts[3] then call('HSET', to, id .. ':f', texts[3]) end
   call('HDEL', from, id, id .. ':m', id .. ':s', id .. ':f')
   drop_fields(id, 'c', 'x', 'dr')
-  if num(r, 'rf') == 0 then call('ZADD', P .. 'ix:p', int(now + settings[KIND[r.k]]), id) end
+  if r.mk then
+    call('ZADD', P .. 'out', 'NX', int(now + settings[10]), '!u:' .. id)
+  elseif num(r, 'rf') == 0 then
+    call('ZADD', P .. 'ix:p', int(now + settings[KIND[r.k]]), id)
+  end
 end
 
 local function take_back_node(id)

@@ -8,7 +8,7 @@ local PAGE = 20
 local jobs, first = {}, 1
 local rows, nodes, continues, seen = {}, {}, {}, {}
 local copies = 0
-local end_node, ready, refill, walk, copy, settle, run_opened, hold
+local end_node, end_canceled, ready, refill, walk, copy, settle, run_opened, hold
 
 local function push(job, ...) jobs[#jobs + 1] = { job, ... } end
 
@@ -62,7 +62,7 @@ end
 
 local function live(id, amount)
   local root = top(id)
-  if root and add(root, 'lv', amount) == 0 then continue('!x:' .. root) end
+  if root and add(root, 'lv', amount) == 0 and num(rec(root), 'rf') <= 0 then continue('!x:' .. root) end
 end
 
 local function new_id()
@@ -82,7 +82,7 @@ local function new_id()
   return table.concat(out)
 end
 
--- Templates: a signature that is named as a callback is kept while a record names it.
+-- Templates: a signature that is named as a callback is kept while a record names it, even if it ended by itself.
 local function each_callback(id, visit)
   local lists = call('HMGET', P .. 'b:' .. home(id), id .. ':s', id .. ':f')
   for i = 1, 2 do
@@ -100,8 +100,11 @@ end
 
 local function forget(template)
   local record = rec(template)
-  if record and add(template, 'rf', -1) == 0 and record.st == 'p' and not record.c and not record.rd then
-    call('ZADD', P .. 'ix:p', int(now + settings[KIND[record.k]]), template)
+  if not record or add(template, 'rf', -1) > 0 or record.c then return end
+  if ENDED[record.st] then
+    if record.lv == '0' and not record.xt then continue('!x:' .. template) end
+  elseif record.st == 'p' and not record.rd then
+    if not record.mk then call('ZADD', P .. 'ix:p', int(now + settings[KIND[record.k]]), template) end
   end
 end
 
@@ -152,12 +155,12 @@ copy = function(root)
   continue('!k:' .. root)
 end
 
--- Start a fresh copy of each success (`s`) or error (`f`) callback.
+-- Start a fresh copy of each success (`s`) or error (`f`) callback; one that was canceled by name fires no more.
 local function fire(id, which)
   local templates = call('HGET', P .. 'b:' .. home(id), id .. ':' .. which)
   for template in string.gmatch(templates or '', '%S+') do
     local source = rec(template)
-    if source then
+    if source and source.mk ~= 'c' then
       local target = new_id()
       local fields = { o = id, rd = 1 }
       if which == 's' then fields['in'] = rec(id).rs or id else fields.ie = id end
@@ -195,6 +198,7 @@ local function all_ended(r) return num(r, 'nd') + num(r, 'nf') + num(r, 'nc') >=
 -- What is held gives back its slot once nothing below it is dispatched or runs; so do the held containers above it.
 local function give_back_slots(id)
   local r = rec(id)
+  if r.k == 's' and call('SCARD', P .. 'l:' .. id) > 0 then return end
   while r.c do
     local above, container = r.c, rec(r.c)
     if container.k == 's' then
@@ -207,6 +211,25 @@ local function give_back_slots(id)
     end
     id, r = above, container
   end
+end
+
+local function ask_for_slot(id)
+  if rec(id).sl ~= '0' then return end
+  put(id, { sl = 'q' })
+  call('LPUSH', P .. 'q:' .. rec(id).c, id)
+  push(refill, rec(id).c)
+end
+
+-- Whether a container above gave its slot back: then what would move here waits until it has another.
+local function waits_for_slot(id)
+  local container = without_slot(id)
+  if not container then return false end
+  if not rec(id).hd then
+    put(id, { hd = 1 })
+    if container ~= id then call('RPUSH', P .. 'h:' .. container, id) end
+  end
+  ask_for_slot(container)
+  return true
 end
 
 -- A signature waits for the end of a hold.
@@ -246,7 +269,7 @@ local function begin_walk(id, reason, stop, from)
   local fields = { wr = r.wr or reason, wi = stop and 1 or 0, wc = from or 0 }
   if r.k == 's' and not r.wc then fields.nc = num(r, 'nm') - num(r, 'nd') - num(r, 'nf') - num(r, 'na') end
   put(id, fields)
-  if stop then keep_slots(id, 'w') end
+  if stop and r.t1 then keep_slots(id, 'w') end
   push(walk, id)
 end
 
@@ -319,8 +342,14 @@ local function child_ended(id, member, st, was)
     if st == 'c' and r.k == 's' then add(id, 'nc', 1) end
     return settle(id)
   end
+  if r.k == 's' and (r.po or r.st == 'p') then add(id, 'n' .. st, 1) end
   if r.po or r.st ~= 'a' then return end
   if r.k == 'c' then chain_goes_on(id, member, st) else swarm_goes_on(id, member, st) end
+end
+
+-- What an ended signature held goes on, or ends too.
+local function work_off_held(id)
+  if call('EXISTS', P .. 'h:' .. id) == 1 then continue('!h:' .. id) end
 end
 
 -- Record the end of a signature; callbacks fire unless it is canceled.
@@ -330,6 +359,8 @@ end_node = function(id, st, reason)
   local was = r.st
   if st ~= 'c' and held(id) == 'c' then st, reason = 'c', 'canceled' end
   put(id, { st = st, t2 = now, re = reason })
+  if r.mk then call('ZREM', P .. 'out', '!u:' .. id) end
+  work_off_held(id)
   if st ~= 'c' then fire(id, st == 'd' and 's' or 'f') end
   if r.k == 's' then
     call('ZREM', P .. 'out', '!a:' .. id, '!r:' .. id)
@@ -361,6 +392,7 @@ end
 local function cancel_member(id, reason, stop)
   local r = rec(id)
   budget = budget - 1
+  if r.mk then work_off_held(id) end
   if r.st == 'p' then
     if r.rd then call('ZREM', P .. 'out', id) end
     put(id, { st = 'c', t2 = now, re = reason })
@@ -384,7 +416,10 @@ walk = function(id)
   while budget > 0 and r.wc ~= 'x' do
     local from = num(r, 'wc')
     local members = call('LRANGE', P .. 'm:' .. id, from, from + PAGE - 1)
-    for _, member in ipairs(members) do cancel_member(member, r.wr, r.wi == '1') end
+    for _, member in ipairs(members) do
+      -- A removed flow may be gone before its walk is through.
+      if rec(member) then cancel_member(member, r.wr, r.wi == '1') end
+    end
     put(id, { wc = #members < PAGE and 'x' or from + #members })
   end
   if r.wc ~= 'x' then return continue('!c:' .. id) end
@@ -419,24 +454,6 @@ run_opened = function(id)
   continue('!o:' .. id)
 end
 
--- The outermost container above, or the signature itself, that gave its slot back.
-local function without_slot(id)
-  local outermost
-  while id do
-    local record = rec(id)
-    if record.sl then outermost = id end
-    id = record.c
-  end
-  return outermost
-end
-
-local function ask_for_slot(id)
-  if rec(id).sl ~= '0' then return end
-  put(id, { sl = 'q' })
-  call('LPUSH', P .. 'q:' .. rec(id).c, id)
-  push(refill, rec(id).c)
-end
-
 -- A signature that no mark holds any more, with the slots that it needs, goes on where it stopped.
 local function go_on(id)
   local r = rec(id)
@@ -462,10 +479,10 @@ local function unhold(id)
   budget = budget - 1
   if ENDED[r.st] or drop(id) then return end
   local mark, node = held(id)
-  if mark == 'c' then return push(end_node, id, 'c', 'canceled') end
+  if mark == 'c' then return end_canceled(id) end
   if mark then return call('RPUSH', P .. 'h:' .. node, id) end
   local container = without_slot(id)
-  if not container then return go_on(id) end
+  if not container or (container == id and r.po) then return go_on(id) end
   if container ~= id then call('RPUSH', P .. 'h:' .. container, id) end
   ask_for_slot(container)
 end
@@ -499,18 +516,29 @@ local function next_ready(id)
   end
 end
 
+-- A mark above cancels a signature that only now comes to move.
+end_canceled = function(id)
+  local r = rec(id)
+  end_node(id, 'c', 'canceled')
+  if r.k ~= 't' and num(r, 'nm') > 0 then begin_walk(id, 'canceled', true) end
+end
+
 -- Fill the free slots of a swarm; end it when there is nothing left to wait for.
 refill = function(id)
   local r = rec(id)
   if r.st ~= 'a' or r.po or dead(id) then return end
   local mark, node = held(id)
+  if mark == 'c' then return end_canceled(id) end
   if mark then return hold(id, node) end
+  if waits_for_slot(id) then return end
   local bound = r.mc and tonumber(r.mc) or math.huge
   local slots = call('SCARD', P .. 'l:' .. id)
   while slots < bound do
     local member = next_ready(id)
     if not member then break end
-    if rec(member).sl == 'q' and call('SADD', P .. 'l:' .. id, member) == 1 then
+    if ENDED[rec(member).st] then
+      budget = budget - 1
+    elseif rec(member).sl == 'q' and call('SADD', P .. 'l:' .. id, member) == 1 then
       slots = slots + 1
       drop_fields(member, 'sl')
       go_on(member)
@@ -556,8 +584,9 @@ ready = function(id, own)
     add(id, 'lv', 1)
   end
   local mark, node = held(id)
-  if mark == 'c' then return push(end_node, id, 'c', 'canceled') end
+  if mark == 'c' then return end_canceled(id) end
   if mark then return hold(id, node) end
+  if waits_for_slot(id) then return end
   if r.k ~= 't' then return activate(id, r.own == '0' and 0 or 1) end
   row(id)
 end
@@ -576,14 +605,16 @@ local function cancel(id)
     end_node(id, 'c', 'canceled')
   end
   if r.k ~= 't' and num(r, 'nm') > 0 then begin_walk(id, 'canceled', true) end
-  if call('EXISTS', P .. 'h:' .. id) == 1 then continue('!h:' .. id) end
+  work_off_held(id)
 end
 
 -- A task that was stopped, or lost its worker, is ready again: with a row, or on the list of what holds it.
 local function ready_again(id)
+  if drop(id) then return end
   local mark, node = held(id)
-  if mark == 'c' then return push(end_node, id, 'c', 'canceled') end
-  if mark then hold(id, node) else row(id) end
+  if mark == 'c' then return end_canceled(id) end
+  if mark then return hold(id, node) end
+  if not waits_for_slot(id) then row(id) end
 end
 
 local function answer(status, extra) return { status, rows, nodes, continues, extra or {} } end

@@ -117,15 +117,23 @@ local function patience(start_timeout)
   return tonumber(start_timeout) + math.min(60000, 2 * call('ZCARD', P .. 'out'))
 end
 
+-- How long an offered row may wait before it is looked into: the more rows stand, the longer the queue before it.
+local function patience(start_timeout)
+  return tonumber(start_timeout) + math.min(60000, 2 * call('ZCARD', P .. 'out'))
+end
+
 local STRENGTH = { s = 1, i = 2, c = 3 }
 
--- The strongest mark on the path of a signature, and the node that carries it. Marks reach the callbacks fired below them.
+-- The strongest mark on the path of a signature, and the node that carries it. Marks reach the callbacks fired below them;
+-- with the end of a signature it holds nothing any more.
 local function held(id)
   local mark, node
   while id do
     local record = rec(id)
     if not record then break end
-    if record.mk and (not mark or STRENGTH[record.mk] > STRENGTH[mark]) then mark, node = record.mk, id end
+    if record.mk and (record.mk == 'c' or not ENDED[record.st]) and (not mark or STRENGTH[record.mk] > STRENGTH[mark]) then
+      mark, node = record.mk, id
+    end
     id = record.c or record.o
   end
   return mark, node
@@ -141,6 +149,29 @@ local function overtaken(id)
     id = record.c or record.o
   end
   return false
+end
+
+-- The outermost container above, or the signature itself, that gave its slot back.
+local function without_slot(id)
+  local outermost
+  while id do
+    local record = rec(id)
+    if not record then break end
+    if record.sl then outermost = id end
+    id = record.c
+  end
+  return outermost
+end
+
+-- The member of a chain whose turn it is: the first that has not ended, or was canceled before its turn, or the last.
+local function current_member(id)
+  local low, high = 0, num(rec(id), 'nm') - 1
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    local member = rec(call('LINDEX', P .. 'm:' .. id, middle))
+    if member and member.rd and ENDED[member.st] then low = middle + 1 else high = middle end
+  end
+  return call('LINDEX', P .. 'm:' .. id, low)
 end
 
 -- The effective status if it is an ended one.

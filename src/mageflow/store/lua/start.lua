@@ -16,6 +16,8 @@ if ENDED[r.st] then return answer('ended') end
 if dead(id) then return answer('canceled') end
 local mark = held(id)
 if mark then return answer(mark == 'c' and 'canceled' or 'held') end
+-- What was held gets a row of its own once it has its slot again.
+if r.hd then return answer('stale') end
 local d, a = num(r, 'd'), num(r, 'a')
 if dispatch < d or (dispatch == d and attempt < a) then return answer('stale') end
 local seen_alive = call('ZSCORE', P .. 'runs', id)

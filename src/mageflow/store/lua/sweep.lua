@@ -31,7 +31,7 @@ for _, id in ipairs(due) do
     continue(id)
   else
     local r = rec(id)
-    if not r or ended(r, id) then
+    if not r or ENDED[r.st] or dead(id) then
       call('ZREM', P .. 'out', id)
     elseif held(id) then
       call('ZREM', P .. 'out', id)

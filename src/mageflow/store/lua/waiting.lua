@@ -14,17 +14,6 @@ local function released(id)
   return false
 end
 
--- The first member of a chain that has not ended, or its last.
-local function current_member(id)
-  local low, high = 0, num(rec(id), 'nm') - 1
-  while low < high do
-    local middle = math.floor((low + high) / 2)
-    local member = rec(call('LINDEX', P .. 'm:' .. id, middle))
-    if member and ENDED[member.st] then low = middle + 1 else high = middle end
-  end
-  return call('LINDEX', P .. 'm:' .. id, low)
-end
-
 local function of_active_container(id, r)
   if r.k == 'c' then
     local member = current_member(id)
@@ -45,8 +34,7 @@ local function of_pending(id, r)
   local container = rec(r.c)
   if not container or container.st == 'p' then return { 'start', r.c, r.t0 } end
   if container.k == 'c' then
-    local before = not r.rd and num(r, 'x') > 0 and call('LINDEX', P .. 'm:' .. r.c, num(r, 'x') - 1)
-    return before and { 'member', before, container.t1 } or nil
+    return not r.rd and num(r, 'x') > 0 and { 'member', current_member(r.c), container.t1 } or nil
   end
   if call('SISMEMBER', P .. 'l:' .. r.c, id) == 1 then return nil end
   if r.rd or released(id) then return { 'slot', r.c, container.ac or container.t1 } end
@@ -64,7 +52,8 @@ local function waits_on(id)
     local due = call('ZSCORE', P .. 'out', name)
     if due then return { 'row', name, r.oa or int(due - OFFER_AFTER) } end
   end
-  if r.sl and r.c then return { 'slot', r.c, r.t1 or r.t0 } end
+  local container = without_slot(id)
+  if container and r.hd then return { 'slot', rec(container).c, r.t1 or r.t0 } end
   local found
   if r.k ~= 't' and r.st == 'a' then found = of_active_container(id, r) end
   if r.st == 'p' then found = of_pending(id, r) end
