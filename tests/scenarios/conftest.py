@@ -19,6 +19,7 @@ async def stage(make_client: MakeClient) -> AsyncIterator[Stage]:
     stage = Stage(make_client())
     async with stage.client.worker():
         yield stage
+        stage.open_all()
 
 
 @pytest_asyncio.fixture

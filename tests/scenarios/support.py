@@ -74,6 +74,7 @@ class Stage:
         self.peak = 0
         self.started: list[str] = []
         self._gates: dict[str, asyncio.Event] = {}
+        self._all_open = False
         self._register()
 
     def got(self, name: str) -> list[Any]:
@@ -93,8 +94,16 @@ class Stage:
         for gate in gates:
             self._gate(gate).set()
 
+    def open_all(self) -> None:
+        """Let everything end that waits, and whatever comes to wait."""
+        self._all_open = True
+        self.open(*self._gates)
+
     def _gate(self, name: str) -> asyncio.Event:
-        return self._gates.setdefault(name, asyncio.Event())
+        gate = self._gates.setdefault(name, asyncio.Event())
+        if self._all_open:
+            gate.set()
+        return gate
 
     def _register(self) -> None:
         client = self.client
