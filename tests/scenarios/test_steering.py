@@ -84,7 +84,7 @@ async def test_interrupted_swarm_runs_again_at_resume(steered: Steered) -> None:
     handle = await swarm.aio_run_no_wait()
     await eventually(lambda: len(steered.began) == 2, "two members run")
     assert await swarm.interrupt() is Status.INTERRUPTED
-    await eventually(lambda: sorted(steered.stopped) == [0, 1], "both are stopped", deadline=2)
+    await eventually(lambda: sorted(steered.stopped) == [0, 1], "both are stopped", deadline=5)
     steered.open.set()
     assert steered.ended == []
     await swarm.resume()
@@ -120,7 +120,7 @@ async def test_cancel_stops_everything_below_and_fires_nothing(steered: Steered)
     assert await chain.cancel() is Status.CANCELED
     with pytest.raises(FlowCanceledError):
         await handle.result(5)
-    await eventually(lambda: sorted(steered.stopped) == [0, 1, 2], "running code is stopped", deadline=2)
+    await eventually(lambda: sorted(steered.stopped) == [0, 1, 2], "running code is stopped", deadline=5)
     for key in await _members(client, inner.key):
         await eventually(lambda key=key: _has_status(client, key, Status.CANCELED), "members read canceled")
     assert steered.noted == []
@@ -173,7 +173,7 @@ async def test_removed_flow_leaves_nothing(steered: Steered) -> None:
     await swarm.aio_run_no_wait()
     await eventually(lambda: len(steered.began) == 3, "the members run")
     await swarm.remove()
-    await eventually(lambda: len(steered.stopped) == 3, "running code is stopped", deadline=2)
+    await eventually(lambda: len(steered.stopped) == 3, "running code is stopped", deadline=5)
     await eventually(lambda: _gone(client, swarm.key), "the record is gone")
 
 

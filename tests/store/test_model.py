@@ -17,7 +17,7 @@ MOVES = st.lists(st.tuples(st.sampled_from(CHOICES), st.binary(max_size=24)), mi
 PACES = st.fixed_dictionaries({"parts": st.sampled_from([(100, 20), (5, 2), (1, 1)]), "lazy": st.booleans()})
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 QUICK = settings(deadline=None, suppress_health_check=SLOW, database=None, print_blob=True)
-EXAMPLES = 1400
+EXAMPLES = 2000
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_scripts_do_what_the_model_does(
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
-@settings(QUICK, max_examples=4 * EXAMPLES)
+@settings(QUICK, max_examples=3 * EXAMPLES)
 @given(moves=MOVES, pace=PACES)
 def test_scripts_do_what_the_model_does_for_long(
     driver: Driver, moves: list[Move], pace: dict[str, tuple[int, int] | bool]
