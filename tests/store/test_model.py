@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -16,7 +17,9 @@ from tests.store.world import World
 MOVES = st.lists(st.tuples(st.sampled_from(CHOICES), st.binary(max_size=24)), min_size=16, max_size=40)
 PACES = st.fixed_dictionaries({"parts": st.sampled_from([(100, 20), (5, 2), (1, 1)]), "lazy": st.booleans()})
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
-QUICK = settings(deadline=None, suppress_health_check=SLOW, database=None, print_blob=True)
+RANDOM = bool(os.environ.get("MAGEFLOW_RANDOM_EXAMPLES"))
+"""Whether examples are drawn anew; else a change alone can make a run fail, not chance."""
+QUICK = settings(deadline=None, suppress_health_check=SLOW, database=None, print_blob=True, derandomize=not RANDOM)
 EXAMPLES = 2000
 
 

@@ -37,7 +37,7 @@ def live_through(driver: Driver, moves: list[Move], pace: dict[str, tuple[int, i
 
 
 @pytest.mark.timeout(300)
-@settings(QUICK, max_examples=EXAMPLES, derandomize=True)
+@settings(QUICK, max_examples=EXAMPLES)
 @given(moves=MOVES, pace=PACES)
 def test_steering_keeps_the_rules(driver: Driver, moves: list[Move], pace: dict[str, tuple[int, int] | bool]) -> None:
     """Nothing held runs, nothing stalls, no slot leaks, bounds are kept, and all ends once no mark is left."""
