@@ -231,14 +231,13 @@ class World:
 
         def in_model() -> str | None:
             refused = next(filter(None, (self.model.refuse_claim(m, swarm) for m in claimed)), None)
-            if refused is None:
-                refused = self.model.add(swarm, [*members], run=run, close_on_max=close_on_max)
-            if refused is None:
-                for member in members:
-                    for node in member.tree():
-                        for part in node.members:
-                            part.container = node
-            return refused
+            if refused is not None:
+                return refused
+            # Before they are added: an empty swarm among them ends at once.
+            for node in (node for member in members for node in member.tree()):
+                for part in node.members:
+                    part.container = node
+            return self.model.add(swarm, [*members], run=run, close_on_max=close_on_max)
 
         return self.attempt(changes, in_model)
 
