@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -21,14 +20,6 @@ RANDOM = bool(os.environ.get("MAGEFLOW_RANDOM_EXAMPLES"))
 """Whether examples are drawn anew; else a change alone can make a run fail, not chance."""
 QUICK = settings(deadline=None, suppress_health_check=SLOW, database=None, print_blob=True, derandomize=not RANDOM)
 EXAMPLES = 2000
-
-
-@pytest.fixture(scope="module")
-def driver(redis_url: str) -> Iterator[Driver]:
-    """One connection for all examples."""
-    driver = Driver(redis_url)
-    yield driver
-    driver.close()
 
 
 def live_through(driver: Driver, moves: list[Move], pace: dict[str, tuple[int, int] | bool]) -> None:

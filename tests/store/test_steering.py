@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,14 +15,6 @@ from tests.store.world import World
 
 MOVES = st.lists(st.tuples(st.sampled_from(CHOICES), st.binary(max_size=24)), min_size=16, max_size=40)
 EXAMPLES = 600
-
-
-@pytest.fixture(scope="module")
-def driver(redis_url: str) -> Iterator[Driver]:
-    """One connection for all examples."""
-    driver = Driver(redis_url)
-    yield driver
-    driver.close()
 
 
 def live_through(driver: Driver, moves: list[Move], pace: dict[str, tuple[int, int] | bool]) -> None:
