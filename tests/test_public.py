@@ -29,6 +29,7 @@ TREE = {
     "CycleError": "DefinitionError",
     "TooDeepError": "DefinitionError",
     "AmbiguousClientError": "DefinitionError",
+    "UnknownManagerError": "DefinitionError, TypeError",
     "TaskNameError": "DefinitionError, ValueError",
     "PayloadError": "MageflowError",
     "InvalidMessageError": "PayloadError, ValueError",

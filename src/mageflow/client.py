@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
@@ -14,13 +13,12 @@ from pydantic import BaseModel
 
 from mageflow.backends.base import TaskOptions
 from mageflow.backends.resolve import make_backend
-from mageflow.backends.server import DEFAULT_DIRECTORY, EmbeddedServer
+from mageflow.backends.server import DEFAULT_DIRECTORY
 from mageflow.config import AcceptParams, MageflowConfig
-from mageflow.engine import Engine
-from mageflow.errors import TaskNameError
-from mageflow.flow.task import TaskDefinition
+from mageflow.host import ClientHost
 from mageflow.registry import add_client
-from mageflow.run.binding import Binding, bind
+from mageflow.run.binding import bind
+from mageflow.run.tasks import Tasks
 from mageflow.session import Session
 from mageflow.store.keys import Keys
 from mageflow.store.link import RedisSource
@@ -30,35 +28,51 @@ from mageflow.verbs import Verbs
 class Mageflow(Verbs):
     """Flows on a task manager, with state in Redis or Valkey.
 
-    Without arguments it runs on the embedded default: a Valkey server with its data in `.mageflow/` of the working
-    directory and a queue on it. Every attribute of the task manager's client is an attribute of this one.
+    Around a client of the task manager that you run - a `taskiq.AsyncBroker`, a `hatchet_sdk.Hatchet` - it behaves as
+    that one: every attribute of it is an attribute of this one. Without one it runs on the embedded default: a Valkey
+    server with its data in `.mageflow/` of the working directory and a queue on it.
+
+    Nothing is opened and nothing runs before the first use.
 
     Args:
+        hatchet_client: the task manager's client, of whichever task manager; also by the name `client`.
         redis_client: a `redis.asyncio.Redis`, a URL, or nothing: `REDIS_URL` of the environment, else the embedded
             server.
         param_config: what task functions take.
         config: all other settings.
+
+    Raises:
+        UnknownManagerError: no backend is known for the task manager's client.
     """
 
     def __init__(
         self,
-        *,
+        hatchet_client: object | None = None,
         redis_client: RedisSource | None = None,
         param_config: AcceptParams | None = None,
         config: MageflowConfig | None = None,
+        *,
+        client: object | None = None,
     ) -> None:
+        if client is not None and hatchet_client is not None:
+            msg = "Mageflow takes one task manager's client: the first argument and client= are the same"
+            raise TypeError(msg)
         config = config or MageflowConfig()
         self.config = config if param_config is None else config.model_copy(update={"param_config": param_config})
-        self._source: RedisSource | None = redis_client or os.environ.get("REDIS_URL")
-        self._directory = Path(os.environ.get("MAGEFLOW_DIRECTORY", DEFAULT_DIRECTORY))
-        self._backend = make_backend(Keys(self.config.namespace).queue)
-        self._bindings: dict[str, Binding] = {}
-        self._definitions: dict[str, TaskDefinition] = {}
-        self._things: list[tuple[object, str]] = []
-        self._server: EmbeddedServer | None = None
-        self._engine: Engine | None = None
-        self._opening = asyncio.Lock()
-        self._session = Session(self.config, self._bindings, self._open, self)
+        manager = hatchet_client if client is None else client
+        queue = Keys(self.config.namespace).queue
+        self._backend = make_backend(manager, namespace=self.config.namespace, queue=queue)
+        self._tasks = Tasks(self._backend.found)
+        self._host = ClientHost(
+            source=redis_client or os.environ.get("REDIS_URL"),
+            directory=Path(os.environ.get("MAGEFLOW_DIRECTORY", DEFAULT_DIRECTORY)),
+            config=self.config,
+            backend=self._backend,
+            tasks=self._tasks,
+            client=self,
+        )
+        self._backend.attach(self._host)
+        self._session = Session(self.config, self._tasks, self._host.open, self)
         add_client(self)
 
     def __getattr__(self, name: str) -> Any:
@@ -104,20 +118,10 @@ class Mageflow(Verbs):
         return decorate(name) if callable(name) else decorate
 
     def _register(self, task: TaskOptions, name: str) -> Any:
-        if name in self._bindings:
-            raise TaskNameError(name, "another function is registered under it")
-        TaskDefinition(name=name)
+        self._tasks.check_name(name)
         binding = bind(name, task.function, task.input_validator, skip=self._backend.filled_parameters(task))
         decorated, definition = self._backend.register(task)
-        definition = definition.described(injection=binding.injection, schema=binding.schema)
-        self._bindings[name] = binding
-        self._definitions[name] = definition
-        for thing in (decorated, task.function):
-            self._things.append((thing, name))
-            if self._engine is not None:
-                self._engine.planner.remember(thing, name)
-        if self._engine is not None:
-            self._engine.register_soon(definition)
+        self._tasks.add(binding, definition, decorated, task.function)
         return decorated
 
     async def startup(self) -> None:
@@ -129,18 +133,11 @@ class Mageflow(Verbs):
             StoreUnavailableError: Redis cannot be reached.
             EmbeddedServerError: the embedded server cannot be started.
         """
-        await self._open()
+        await self._host.open()
 
     async def shutdown(self) -> None:
         """Close the client; what runs in this process ends first."""
-        engine, self._engine = self._engine, None
-        server, self._server = self._server, None
-        try:
-            if engine is not None:
-                await engine.close()
-        finally:
-            if server is not None:
-                await server.release()
+        await self._host.close()
 
     @asynccontextmanager
     async def worker(self, *, slots: int = 100) -> AsyncGenerator[Mageflow]:
@@ -152,43 +149,13 @@ class Mageflow(Verbs):
         Raises:
             StoreUnavailableError: Redis cannot be reached, or may evict records.
         """
-        was_open = self._engine is not None
-        engine = await self._open()
+        was_open = self._host.engine is not None
+        engine = await self._host.open()
         try:
             await engine.serve(slots)
             yield self
         finally:
-            if was_open and self._engine is engine:
+            if was_open and self._host.engine is engine:
                 await engine.stop_serving()
             else:
                 await self.shutdown()
-
-    async def _open(self) -> Engine:
-        engine = self._engine
-        if engine is not None and engine.loop is asyncio.get_running_loop():
-            return engine
-        async with self._opening:
-            if self._engine is not None and self._engine.loop is not asyncio.get_running_loop():
-                # The loop of the last use is gone, and the connections with it; the hold on the server is not.
-                server, self._engine, self._server = self._server, None, None
-                if server is not None:
-                    await server.release()
-            return self._engine or await self._connect()
-
-    async def _connect(self) -> Engine:
-        source = self._source
-        server = None
-        if source is None:
-            server = await EmbeddedServer.acquire(self._directory)
-            source = server.url
-        try:
-            engine = Engine(source, self.config, self._backend, self._bindings, self)
-            await engine.open(list(self._definitions.values()))
-        except BaseException:
-            if server is not None:
-                await server.release()
-            raise
-        self._server, self._engine = server, engine
-        for thing, name in self._things:
-            engine.planner.remember(thing, name)
-        return engine

@@ -24,9 +24,9 @@ from mageflow.flow.ids import new_id
 from mageflow.flow.task import TaskDefinition
 from mageflow.planner import Planner
 from mageflow.run.beat import Beat
-from mageflow.run.binding import Binding
 from mageflow.run.replay import Replay
 from mageflow.run.runner import Runner
+from mageflow.run.tasks import Tasks
 from mageflow.store.codec import Record
 from mageflow.store.link import RedisSource, connection_of, open_pool
 from mageflow.store.results import Results
@@ -44,7 +44,7 @@ class Engine:
         source: RedisSource,
         config: MageflowConfig,
         backend: Backend,
-        bindings: Mapping[str, Binding],
+        tasks: Tasks,
         client: object,
     ) -> None:
         self.source = source
@@ -55,35 +55,51 @@ class Engine:
         self.catalog = Catalog(self.store)
         composer = Composer(self.store, self.results, self.catalog)
         self.dispatcher = Dispatcher(self.store, backend, composer)
-        self.planner = Planner(config, self.catalog, bindings, Replay(client))
+        self.planner = Planner(config, self.catalog, tasks, Replay(client))
         self.worker = f"{socket.gethostname()}:{os.getpid()}:{new_id()[-6:]}"
-        self.runner = Runner(self.store, self.dispatcher, bindings, client=client, worker=self.worker)
+        self.runner = Runner(self.store, self.dispatcher, tasks, client=client, worker=self.worker)
         self.waiter = Waiter(self.store, source)
+        self._tasks = tasks
         self._sweeping: asyncio.Task[None] | None = None
+        self._starting = asyncio.Lock()
         self._registering: list[asyncio.Task[None]] = []
 
-    async def open(self, definitions: list[TaskDefinition]) -> None:
+    async def open(self) -> None:
         """Reach Redis, make the tasks known, connect the task manager."""
         connection_class, settings = connection_of(self.source)
-        send = self.store.send
-        self.backend.connect(Address(connection_class=connection_class, settings=settings, send=send))
+        self.backend.connect(Address(connection_class=connection_class, settings=settings, send=self.store.send))
         await self.store.connect()
+        self._tasks.find()
+        definitions = list(self._tasks.definitions.values())
         for definition in definitions:
             self.catalog.add(definition)
         await self.store.register(definitions)
-        self.backend.attach(self.runner.begin)
+        self._tasks.on_new = self._register_soon
         await self.backend.open()
 
     async def serve(self, slots: int) -> None:
         """Begin to run tasks, `slots` at a time: the lease, the sweeper, then the deliveries."""
-        await self.store.check_eviction()
-        keys = self.store.keys
-        self.runner.serve(lambda on_stop: Beat(self.source, keys, self.worker, on_stop))
-        sweeper = Sweeper(self.store, self.backend, self.dispatcher)
-        self._sweeping = asyncio.create_task(sweeper.run(), name="mageflow-sweeper")
+        await self.keep_watch()
         await self.backend.open(serve=slots)
 
-    def register_soon(self, definition: TaskDefinition) -> None:
+    async def keep_watch(self) -> None:
+        """Begin what a worker needs beside its deliveries: the lease and the sweeper. Of no effect where they run.
+
+        Raises:
+            StoreUnavailableError: Redis may evict records.
+        """
+        if self._sweeping is not None:
+            return
+        async with self._starting:
+            if self._sweeping is not None:
+                return
+            await self.store.check_eviction()
+            keys = self.store.keys
+            self.runner.serve(lambda on_stop: Beat(self.source, keys, self.worker, on_stop))
+            sweeper = Sweeper(self.store, self.backend, self.dispatcher)
+            self._sweeping = asyncio.create_task(sweeper.run(), name="mageflow-sweeper")
+
+    def _register_soon(self, definition: TaskDefinition) -> None:
         """Make a task known that was declared while the client is open."""
         self.catalog.add(definition)
         self._registering.append(asyncio.create_task(self.store.register([definition]), name="mageflow-register"))
@@ -93,15 +109,20 @@ class Engine:
         try:
             await self.backend.close()
         finally:
-            if self._sweeping is not None:
-                self._sweeping.cancel()
-                await asyncio.gather(self._sweeping, return_exceptions=True)
-                self._sweeping = None
-            await self.dispatcher.idle()
-            await self.runner.close()
+            await self.stop_watch()
+
+    async def stop_watch(self) -> None:
+        """End what `keep_watch` began; for after the last delivery has ended."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            await asyncio.gather(self._sweeping, return_exceptions=True)
+            self._sweeping = None
+        await self.dispatcher.idle()
+        await self.runner.close()
 
     async def close(self) -> None:
         """Let running tasks end, then give everything back."""
+        self._tasks.on_new = None
         try:
             await self.stop_serving()
         finally:

@@ -8,6 +8,7 @@
     │   ├── CycleError                  a container inside itself
     │   ├── TooDeepError                nesting beyond 64
     │   ├── AmbiguousClientError        module functions with no client, or several
+    │   ├── UnknownManagerError         (TypeError) a client that is of no known task manager
     │   └── TaskNameError               (ValueError) a name that a task cannot have
     ├── PayloadError                    arguments, messages and results
     │   ├── InvalidMessageError         (ValueError) does not fit the task's model
@@ -116,6 +117,17 @@ class AmbiguousClientError(DefinitionError):
         else:
             text = "no client exists: create one with mageflow.Mageflow(...)"
         super().__init__(text)
+
+
+class UnknownManagerError(DefinitionError, TypeError):
+    """`Mageflow` got as first argument what is no client of a task manager that a backend is installed for."""
+
+    def __init__(self, manager: object, known: Sequence[str]) -> None:
+        kind = type(manager)
+        super().__init__(
+            f"{kind.__module__}.{kind.__qualname__} is no client of a known task manager ({', '.join(known)}); "
+            "a Redis client or URL is the second argument, redis_client="
+        )
 
 
 class PayloadError(MageflowError):

@@ -16,8 +16,9 @@ from mageflow.flow.message import injection_of
 from mageflow.flow.payload import Body, Json, dump, plain
 from mageflow.flow.signature import Change, Claim, Members, NewSignature
 from mageflow.flow.status import Kind
-from mageflow.run.binding import Binding, check_arguments
+from mageflow.run.binding import check_arguments
 from mageflow.run.replay import Replay
+from mageflow.run.tasks import Tasks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,18 +41,11 @@ class _Member:
 class Planner:
     """Checks what users describe and turns it into changes; nothing is written here."""
 
-    def __init__(
-        self, config: MageflowConfig, catalog: Catalog, bindings: Mapping[str, Binding], replay: Replay
-    ) -> None:
+    def __init__(self, config: MageflowConfig, catalog: Catalog, tasks: Tasks, replay: Replay) -> None:
         self._replay = replay
         self._config = config
         self._catalog = catalog
-        self._bindings = bindings
-        self._names: dict[int, tuple[object, str]] = {}
-
-    def remember(self, thing: object, name: str) -> None:
-        """Make a function or task object stand for its name."""
-        self._names[id(thing)] = (thing, name)
+        self._tasks = tasks
 
     def name_of(self, thing: object) -> str:
         """Return the task name that a name, function or task object stands for.
@@ -61,13 +55,11 @@ class Planner:
         """
         if isinstance(thing, str):
             return thing
-        known = self._names.get(id(thing))
-        if known is None:
-            known = self._names.get(id(getattr(thing, "original_func", None)))
+        known = self._tasks.name_of(thing)
         if known is None:
             name = getattr(thing, "task_name", None) or getattr(thing, "__name__", None) or repr(thing)
             raise UnrecognizedTaskError(str(name), self._config.namespace)
-        return known[1]
+        return known
 
     async def task(
         self,
@@ -101,7 +93,7 @@ class Planner:
 
     def check_kwargs(self, name: str, kwargs: Mapping[str, Any], model: type[BaseModel] | None = None) -> None:
         """Refuse bound arguments of a wrong type, where the model is known here."""
-        binding = self._bindings.get(name)
+        binding = self._tasks.bindings.get(name)
         model = model or (binding.model if binding else None)
         if model is not None:
             check_arguments(model, kwargs, name)

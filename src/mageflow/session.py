@@ -17,8 +17,9 @@ from mageflow.flow.ids import key_of
 from mageflow.flow.payload import Json
 from mageflow.flow.signature import Add, Change, NewSignature, Run
 from mageflow.planner import Planner
-from mageflow.run.binding import Binding, check_arguments, validated
+from mageflow.run.binding import check_arguments, validated
 from mageflow.run.replay import Replay
+from mageflow.run.tasks import Tasks
 from mageflow.store.codec import Record
 from mageflow.store.results import Results
 from mageflow.store.store import Store
@@ -33,13 +34,13 @@ class Session:
     def __init__(
         self,
         config: MageflowConfig,
-        bindings: Mapping[str, Binding],
+        tasks: Tasks,
         open_engine: Callable[[], Awaitable[Engine]],
         client: object,
     ) -> None:
         self.replay = Replay(client)
         self.config = config
-        self._bindings = bindings
+        self._tasks = tasks
         self.open = open_engine
 
     def key(self, identifier: str) -> str:
@@ -192,5 +193,5 @@ class Session:
             validated(model, message, name)
 
     def _model_of(self, name: str) -> type[BaseModel] | None:
-        binding = self._bindings.get(name)
+        binding = self._tasks.bindings.get(name)
         return None if binding is None else binding.model

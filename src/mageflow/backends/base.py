@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Any, Protocol
 
 from mageflow.config import AcceptParams
@@ -20,13 +20,17 @@ class Capabilities:
 
     Args:
         bulk: dispatches that one `submit` takes at the most.
-        payload_limit: bytes of a message; `None`: no limit of its own.
         start_timeout: seconds after which a submitted run that has not started is looked into.
+        payload_limit: bytes of a message; `None`: no limit of its own.
+        redelivers: it hands what a dead worker held to another by itself (the leases do, in any case).
+        interrupts: `interrupt` reaches a run that has not begun.
     """
 
     bulk: int
-    payload_limit: int | None
     start_timeout: float
+    payload_limit: int | None = None
+    redelivers: bool = False
+    interrupts: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +87,43 @@ class Delivery:
     manager_run: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManagerRun:
+    """A dispatch as the task manager knows it; `manager_run` is empty where its id follows from the other two."""
+
+    id: str
+    dispatch: int
+    manager_run: str = ""
+
+
+class RunState(StrEnum):
+    """What a task manager says of a run. `GONE`: it knows the run no more, nothing of it will be delivered."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    RETRYING = "retrying"
+    FAILED = "failed"
+    CANCELED = "canceled"
+    GONE = "gone"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundTask:
+    """A function that was registered with the task manager directly.
+
+    Args:
+        task: the manager's task object.
+        function: the user's own function.
+        filled: parameters that the manager fills.
+    """
+
+    task: object
+    function: Callable[..., Any]
+    definition: TaskDefinition
+    filled: tuple[str, ...] = ()
+
+
 class Execution(Protocol):
     """One accepted delivery, from its start to its end."""
 
@@ -106,15 +147,42 @@ class Execution(Protocol):
         """The run is over: record its outcome, dispatch what follows. To be called before the acknowledgement."""
         ...
 
+    async def released(self) -> None:
+        """The run is over without an outcome: the task is dispatched anew."""
+        ...
 
-Begin = Callable[[Delivery, str], Awaitable[Execution | str]]
-"""Asks whether a delivery of the named task may run; a text says why not: it is acknowledged and nothing else."""
+
+class Host(Protocol):
+    """The client, as its backend sees it: to be called on the loop on which the manager runs tasks."""
+
+    async def begin(self, delivery: Delivery, task_name: str) -> Execution | str:
+        """Ask whether a delivery of the named task may run; a text says why not: it is acknowledged and nothing else.
+
+        Opens the client where it is not open.
+        """
+        ...
+
+    async def worker_started(self) -> None:
+        """A worker of the manager takes deliveries in this process from now on: the lease and the sweeper start.
+
+        To be called by a backend whose workers may be started by the manager's own command; opens the client where it
+        is not open. May be repeated.
+
+        Raises:
+            StoreUnavailableError: Redis cannot be reached, or may evict records.
+        """
+        ...
+
+    async def worker_stopped(self) -> None:
+        """That worker took its last delivery and its tasks have ended. Closes what `worker_started` opened."""
+        ...
 
 
 class Backend(ABC):
-    """A task manager.
+    """A task manager; made with the client that it wraps and the namespace of the flows.
 
     Deliveries may come twice, late or never: whether one runs is decided by `begin`. Nothing here keeps state of flows.
+    Two backends may wrap the same client for two namespaces: a delivery belongs to the one whose namespace it names.
     """
 
     capabilities: Capabilities
@@ -129,29 +197,46 @@ class Backend(ABC):
         """Register a function with the task manager; returns its task object and how others know it."""
 
     @abstractmethod
-    def filled_parameters(self, task: TaskOptions) -> tuple[str, ...]:
-        """Return the parameters of a function that the task manager fills: dependencies, its context."""
-
-    @abstractmethod
-    def attach(self, begin: Begin) -> None:
-        """From now on deliveries of flows ask `begin`; others run as they would without us."""
+    def attach(self, host: Host) -> None:
+        """Learn who decides. Called once: deliveries of flows ask it from now on, others run as without us."""
 
     @abstractmethod
     async def submit(self, batch: Sequence[Dispatch]) -> Sequence[Submission]:
         """Hand over at most `capabilities.bulk` dispatches; one answer each, in order. None holds up the others."""
 
     @abstractmethod
-    async def drained(self) -> Collection[str]:
-        """Return the tasks of which nothing that was submitted waits to be taken, as far as that is known."""
-
-    @abstractmethod
-    def connect(self, address: Address) -> None:
-        """Learn where the flows' Redis is, before `open`."""
-
-    @abstractmethod
     async def open(self, *, serve: int = 0) -> None:
-        """Connect; with `serve`, run so many deliveries at a time until `close`. May be called again, with `serve`."""
+        """Connect; with `serve`, run so many deliveries at a time in this process until `close`.
+
+        May be called again, with `serve`; after `close` it may be opened again, on another loop too. What the manager's
+        own command or the user opened before is left as it is.
+        """
 
     @abstractmethod
     async def close(self) -> None:
-        """Stop taking deliveries, wait for the running ones, disconnect."""
+        """Stop taking deliveries, wait for the running ones, disconnect what `open` connected."""
+
+    def filled_parameters(self, task: TaskOptions) -> tuple[str, ...]:  # noqa: ARG002 - nothing by default
+        """Return the parameters of a function that the task manager fills: dependencies, its context."""
+        return ()
+
+    def found(self) -> Sequence[FoundTask]:
+        """Return the tasks that were registered with the manager directly and not returned before.
+
+        From now on deliveries of them may be of flows; all others run as before.
+        """
+        return ()
+
+    def connect(self, address: Address) -> None:  # noqa: B027 - most have no use for it
+        """Learn where the flows' Redis is, before `open`."""
+
+    async def drained(self) -> Collection[str]:
+        """Return the tasks of which nothing that was submitted waits to be taken, as far as that is known."""
+        return ()
+
+    async def probe(self, runs: Sequence[ManagerRun]) -> Sequence[RunState]:
+        """Say what the manager knows of these runs, one answer each, in order."""
+        return [RunState.UNKNOWN] * len(runs)
+
+    async def interrupt(self, runs: Sequence[ManagerRun]) -> None:  # noqa: B027 - workers stop runs by themselves
+        """Cancel these runs at the manager, as far as it can. What has begun is stopped by its worker anyway."""

@@ -157,11 +157,11 @@ def make_broker(queue: str) -> FlowStreamBroker:
 class EmbeddedBackend(TaskiqBackend):
     """Runs tasks in this process; other processes of the directory share the queue."""
 
-    capabilities = Capabilities(bulk=500, payload_limit=None, start_timeout=3.0)
+    capabilities = Capabilities(bulk=500, start_timeout=3.0, redelivers=True)
 
-    def __init__(self, queue: str) -> None:
+    def __init__(self, queue: str, namespace: str) -> None:
         self._stream = make_broker(queue)
-        super().__init__(self._stream)
+        super().__init__(self._stream, namespace)
         self._finish: asyncio.Event | None = None
         self._threads: ThreadPoolExecutor | None = None
         self._tasks: list[asyncio.Task[None]] = []

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any
@@ -24,12 +24,11 @@ from typing_extensions import override
 
 from mageflow.backends.base import (
     ACCEPTED,
-    Address,
     Backend,
-    Begin,
     Capabilities,
     Delivery,
     Execution,
+    Host,
     Submission,
     TaskOptions,
     Verdict,
@@ -81,14 +80,14 @@ class FlowMiddleware(TaskiqMiddleware):
 
     def __init__(self) -> None:
         super().__init__()
-        self.begin: Begin | None = None
+        self.host: Host | None = None
 
     @override
     async def pre_execute(self, message: TaskiqMessage) -> TaskiqMessage:
         """Ask whether the delivery may run; its arguments are validated by us, not by TaskIQ."""
         _received.set(None)
         signature = message.labels.get(SIGNATURE_LABEL)
-        if signature is None or self.begin is None:
+        if signature is None or self.host is None:
             return message
         dispatch = int(message.labels.get(DISPATCH_LABEL, 0))
         delivery = Delivery(
@@ -97,7 +96,7 @@ class FlowMiddleware(TaskiqMiddleware):
             attempt=int(message.labels.get(RETRIES_LABEL, 0)),
             manager_run="" if message.task_id == _task_id(str(signature), dispatch) else message.task_id,
         )
-        answer = await self.begin(delivery, message.task_name)
+        answer = await self.host.begin(delivery, message.task_name)
         _received.set(_Received(None if isinstance(answer, str) else answer, message))
         message.args = []
         return message
@@ -200,10 +199,11 @@ def _dependencies(function: Callable[..., Any]) -> tuple[str, ...]:
 class TaskiqBackend(Backend):
     """Flows on any TaskIQ broker."""
 
-    capabilities = Capabilities(bulk=100, payload_limit=None, start_timeout=60.0)
+    capabilities = Capabilities(bulk=100, start_timeout=60.0)
 
-    def __init__(self, broker: AsyncBroker) -> None:
+    def __init__(self, broker: AsyncBroker, namespace: str) -> None:
         self._broker = broker
+        self._namespace = namespace
         self._middleware = FlowMiddleware()
         self._middleware.set_broker(broker)
         broker.middlewares.insert(0, self._middleware)
@@ -218,8 +218,8 @@ class TaskiqBackend(Backend):
         return _dependencies(_with_context(task))
 
     @override
-    def attach(self, begin: Begin) -> None:
-        self._middleware.begin = begin
+    def attach(self, host: Host) -> None:
+        self._middleware.host = host
 
     @override
     def register(self, task: TaskOptions) -> tuple[Any, TaskDefinition]:
@@ -286,14 +286,6 @@ class TaskiqBackend(Backend):
             if type(middleware).pre_send is not TaskiqMiddleware.pre_send:
                 message = await maybe_awaitable(middleware.pre_send(message))
         return self._broker.formatter.dumps(message)
-
-    @override
-    def connect(self, address: Address) -> None:
-        """The broker is connected by its owner."""
-
-    @override
-    async def drained(self) -> Collection[str]:
-        return ()
 
     @override
     async def open(self, *, serve: int = 0) -> None:

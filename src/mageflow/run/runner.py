@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from mageflow.backends.base import Delivery
@@ -18,6 +18,7 @@ from mageflow.flow.payload import Json, dump, load
 from mageflow.run.beat import Beat
 from mageflow.run.binding import Binding
 from mageflow.run.context import CurrentRun, current_run
+from mageflow.run.tasks import Tasks
 from mageflow.store.codec import Answer
 from mageflow.store.results import Results
 from mageflow.store.store import Store
@@ -32,7 +33,7 @@ class Runner:
         self,
         store: Store,
         dispatcher: Dispatcher,
-        bindings: Mapping[str, Binding],
+        tasks: Tasks,
         *,
         client: object,
         worker: str,
@@ -42,7 +43,7 @@ class Runner:
         self.dispatcher = dispatcher
         self.client = client
         self.worker = worker
-        self._bindings = bindings
+        self._tasks = tasks
         self._beat: Beat | None = None
         self._running: dict[str, RunnerExecution] = {}
 
@@ -61,7 +62,7 @@ class Runner:
     async def begin(self, delivery: Delivery, task_name: str) -> RunnerExecution | str:
         """Ask whether a delivery may run; a text says why not. One round trip."""
         key = key_of(self.store.config.namespace, delivery.id)
-        binding = self._bindings.get(task_name)
+        binding = self._tasks.binding(task_name)
         if binding is None:
             return "unknown task"
         try:
@@ -190,6 +191,12 @@ class RunnerExecution:
         else:
             problem = error or RuntimeError("the task manager reported no outcome")
             answer = await store.apply(Failed(id=self.id, run=self.run, error=self._error(problem)))
+        self._runner.forget(self)
+        await self._go_on(answer)
+
+    async def released(self) -> None:
+        """Let the task be dispatched anew; see the interface."""
+        answer = await self._runner.store.stopped(self.id, self.run)
         self._runner.forget(self)
         await self._go_on(answer)
 

@@ -1,0 +1,71 @@
+"""The functions that a client knows: how each is called, and what stands for its name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from mageflow.backends.base import FoundTask
+from mageflow.errors import TaskNameError
+from mageflow.flow.task import TaskDefinition
+from mageflow.run.binding import Binding, bind
+
+
+class Tasks:
+    """Tasks of one client; `find` returns those that were registered with the task manager directly, each once."""
+
+    def __init__(self, find: Callable[[], Sequence[FoundTask]]) -> None:
+        self.bindings: dict[str, Binding] = {}
+        self.definitions: dict[str, TaskDefinition] = {}
+        self.on_new: Callable[[TaskDefinition], None] | None = None
+        """Called for each task that is added from now on."""
+        self._find = find
+        self._names: dict[int, tuple[object, str]] = {}
+
+    def add(self, binding: Binding, definition: TaskDefinition, *things: object) -> None:
+        """Add a task; `things` stand for its name from now on."""
+        definition = definition.described(injection=binding.injection, schema=binding.schema)
+        self.bindings[binding.name] = binding
+        self.definitions[binding.name] = definition
+        for thing in things:
+            self._names[id(thing)] = (thing, binding.name)
+        if self.on_new is not None:
+            self.on_new(definition)
+
+    def find(self) -> None:
+        """Add what was registered with the task manager directly."""
+        for found in self._find():
+            name = found.definition.name
+            if name not in self.bindings:
+                binding = bind(name, found.function, skip=found.filled)
+                self.add(binding, found.definition, found.task, found.function)
+
+    def binding(self, name: str) -> Binding | None:
+        """Return how the task of a name is called; `None` where it is not known here."""
+        if name not in self.bindings:
+            self.find()
+        return self.bindings.get(name)
+
+    def name_of(self, thing: object) -> str | None:
+        """Return the name that a function or task object stands for."""
+        known = self._known(thing)
+        if known is None:
+            self.find()
+            known = self._known(thing)
+        return known
+
+    def _known(self, thing: object) -> str | None:
+        for candidate in (thing, getattr(thing, "original_func", None)):
+            found = self._names.get(id(candidate))
+            if found is not None:
+                return found[1]
+        return None
+
+    def check_name(self, name: str) -> None:
+        """Refuse a name that a new task cannot have.
+
+        Raises:
+            TaskNameError: it is empty, taken or starts with `mf:`.
+        """
+        TaskDefinition(name=name)
+        if name in self.bindings:
+            raise TaskNameError(name, "another function is registered under it")
