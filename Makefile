@@ -14,7 +14,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 BIN := .venv/bin
-PINS := pyproject.toml constraints.txt tools/venv.sh
+PINS := pyproject.toml packages/thirdmagic/pyproject.toml constraints.txt tools/venv.sh
 SOURCES := src tests tools $(wildcard bench examples packages)
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
@@ -49,7 +49,7 @@ check: .venv/.installed-check
 	run $(BIN)/pyright
 	run $(BIN)/lint-imports --no-cache
 	run $(BIN)/python tools/check_sizes.py
-	run $(BIN)/pylint --score=n src tests
+	run $(BIN)/pylint --score=n src packages tests
 	run $(BIN)/vulture
 	if (( $${#failed[@]} )); then
 		echo "make check: failed: $${failed[*]##*/}"

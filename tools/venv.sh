@@ -46,8 +46,10 @@ if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
     echo "Making .venv with $python ..."
     make_venv "$python"
 fi
+projects=(--editable ".[$extra]")
+[[ $extra == cli ]] || projects+=(--editable packages/thirdmagic) # the tests import it
 echo "Installing mageflow[$extra] into .venv ..."
 # The two variables hold the build's own requirements to the same versions (one for old pip, one for new).
 PIP_CONSTRAINT="$PWD/constraints.txt" PIP_BUILD_CONSTRAINT="$PWD/constraints.txt" \
     .venv/bin/python -m pip install --quiet --disable-pip-version-check \
-    --constraint constraints.txt --editable ".[$extra]"
+    --constraint constraints.txt "${projects[@]}"
