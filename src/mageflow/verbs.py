@@ -173,12 +173,11 @@ class Verbs:
             BrokenRecordError: its record cannot be read.
         """
         try:
-            record = await self._session.read(id_of(self.config.namespace, key))
-        except SignatureNotFoundError:
+            signature = await self._known(key)
+            if isinstance(signature, SwarmSignature):
+                await signature.arefresh()
+        except SignatureNotFoundError:  # at the second read too: a flow may go at any moment
             return None
-        signature = signature_of(self._session, record)
-        if isinstance(signature, SwarmSignature):
-            await signature.arefresh()
         return signature
 
     load_sign = load_signature

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,7 +14,7 @@ from mageflow import ChainSignature, Mageflow, ReturnValue, Status, SwarmConfig,
 from mageflow.errors import AlreadyInContainerError, CycleError, OutsideTransactionError, TooDeepError
 from tests.conftest import MakeClient
 from tests.eventually import eventually
-from tests.scenarios.support import Stage
+from tests.scenarios.support import Server, Stage
 
 
 async def test_name_function_and_task_object_name_the_same_task(stage: Stage, client: Mageflow) -> None:
@@ -187,6 +188,20 @@ async def test_load_returns_the_right_class_or_nothing(idle: Stage, namespace: s
     assert (len(task.success_callbacks), len(task.error_callbacks)) == (1, 2)
     assert await client.load_signature(f"mf:{namespace}:01ARZ3NDEKTSV4RRFFQ69G5FAV") is None
     assert await client.load_signature("mf:elsewhere:01ARZ3NDEKTSV4RRFFQ69G5FAV") is None
+
+
+async def test_load_returns_nothing_where_a_swarm_goes_meanwhile(idle: Stage, server: Server) -> None:
+    """A swarm that is gone before its members are read is `None` too."""
+    client, store = idle.client, await idle.client._session.store()
+    for ticks in range(8):  # one of them falls between the two reads
+        swarm = await client.aswarm()
+        identifier = server.id_of(swarm.key)
+        loading = asyncio.create_task(client.load_signature(swarm.key))
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        await store.command("UNLINK", server.keys.record(identifier), server.keys.payloads(identifier))
+        await loading
+        assert await client.load_signature(swarm.key) is None
 
 
 async def test_attributes_are_snapshots_until_refreshed(client: Mageflow) -> None:

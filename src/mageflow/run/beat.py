@@ -33,7 +33,7 @@ class Beat:
         self._keys = keys
         self._worker = worker
         self._on_stop = on_stop
-        self._runs: dict[str, int] = {}
+        self._runs: set[tuple[str, int]] = set()
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mageflow-beat", daemon=True)
@@ -41,13 +41,12 @@ class Beat:
     def add(self, identifier: str, run: int) -> None:
         """From now on this run lives here."""
         with self._lock:
-            self._runs[identifier] = run
+            self._runs.add((identifier, run))
 
     def remove(self, identifier: str, run: int) -> None:
         """This run is over."""
         with self._lock:
-            if self._runs.get(identifier) == run:
-                del self._runs[identifier]
+            self._runs.discard((identifier, run))
 
     def start(self) -> None:
         """Start the thread."""
@@ -69,15 +68,14 @@ class Beat:
                 logger.warning("worker %s could not renew its lease: %s", self._worker, error)
 
     def _beat(self) -> list[tuple[str, int]]:
-        """Return the runs to stop, each with the number it was told of: the next one may have begun meanwhile."""
+        """Return the runs to stop."""
         with self._lock:
-            runs = dict(self._runs)
-        flat = [str(value) for run in runs.items() for value in run]
-        stop: list[tuple[str, int]] = []
+            runs = list(self._runs)
+        flat = [str(value) for run in runs for value in run]
+        stop: list[bytes] = []
         for start in range(0, max(len(flat), 1), _CHUNK):
-            told = [item.decode() for item in self._call(flat[start : start + _CHUNK])]
-            stop.extend((identifier, runs[identifier]) for identifier in told)
-        return stop
+            stop += self._call(flat[start : start + _CHUNK])
+        return [(identifier.decode(), int(run)) for identifier, run in zip(stop[::2], stop[1::2], strict=True)]
 
     def _call(self, flat: list[str]) -> list[bytes]:
         arguments = (self._keys.outbox, "", "", self._worker, *flat)

@@ -45,7 +45,7 @@ class Runner:
         self.worker = worker
         self._tasks = tasks
         self._beat: Beat | None = None
-        self._running: dict[str, RunnerExecution] = {}
+        self._running: dict[tuple[str, int], RunnerExecution] = {}
 
     def serve(self, make_beat: Callable[[Callable[[str, int], None]], Beat]) -> None:
         """Begin to keep the lease of this worker."""
@@ -82,21 +82,19 @@ class Runner:
             return answer.status
         self.dispatcher.started(delivery.id)
         execution = RunnerExecution(self, delivery, binding, key, answer.extra[0])
-        self._running[delivery.id] = execution
+        self._running[delivery.id, execution.run] = execution
         if self._beat is not None:
             self._beat.add(delivery.id, execution.run)
         return execution
 
     def forget(self, execution: RunnerExecution) -> None:
         """A run reported its end."""
-        if self._running.get(execution.id) is execution:
-            del self._running[execution.id]
+        self._running.pop((execution.id, execution.run), None)
         if self._beat is not None:
             self._beat.remove(execution.id, execution.run)
 
     def _stop(self, identifier: str, run: int) -> None:
-        execution = self._running.get(identifier)
-        if execution is not None and execution.run == run:
+        if execution := self._running.get((identifier, run)):
             execution.stop()
 
 

@@ -1,7 +1,7 @@
 --[[ A worker lives, and so do its runs.
 
 ARGV[3] worker   [4..] id and run, in pairs
-Returns ids: the runs that are to stop.
+Returns ids and runs, in pairs: those that are to stop.
 After a gap of more than 2 s in which no beat of the namespace came, nothing lapses for a whole lease (see sweep.lua).
 ]]
 local last = tonumber(call('GET', P .. 'beat') or 0)
@@ -12,12 +12,12 @@ local stop = {}
 for i = 4, #ARGV, 2 do
   local id = ARGV[i]
   local r = rec(id)
-  if not r or r.n ~= ARGV[i + 1] then
-    stop[#stop + 1] = id
-  else
+  local over = not r or r.n ~= ARGV[i + 1]
+  if not over then
     local _, below_stopped = dead(id)
     call('ZADD', P .. 'runs', 'XX', int(now), id)
-    if ENDED[r.st] or below_stopped or overtaken(id) then stop[#stop + 1] = id end
+    over = ENDED[r.st] or below_stopped or overtaken(id)
   end
+  if over then stop[#stop + 1], stop[#stop + 2] = id, ARGV[i + 1] end
 end
 return stop

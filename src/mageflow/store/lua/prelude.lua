@@ -117,11 +117,6 @@ local function patience(start_timeout)
   return tonumber(start_timeout) + math.min(60000, 2 * call('ZCARD', P .. 'out'))
 end
 
--- How long an offered row may wait before it is looked into: the more rows stand, the longer the queue before it.
-local function patience(start_timeout)
-  return tonumber(start_timeout) + math.min(60000, 2 * call('ZCARD', P .. 'out'))
-end
-
 local STRENGTH = { s = 1, i = 2, c = 3 }
 
 -- The strongest mark on the path of a signature, and the node that carries it. Marks reach the callbacks fired below them;

@@ -63,8 +63,9 @@ local function lapse(id)
   if counted then live(id, -1) end
 end
 
-local gap = tonumber(call('GET', P .. 'gap') or 0)
-if now - gap > settings[9] then
+-- After a gap the first sweep may come before the first beat, which notes the gap.
+local gap, heard = tonumber(call('GET', P .. 'gap') or 0), tonumber(call('GET', P .. 'beat') or now)
+if now - gap > settings[9] and now - heard <= 2000 then
   for _, id in ipairs(call('ZRANGEBYSCORE', P .. 'runs', '-inf', int(now - settings[9]), 'LIMIT', 0, 20)) do
     if rec(id) then lapse(id) else call('ZREM', P .. 'runs', id) end
   end
