@@ -178,7 +178,7 @@ class Stage:
 
     async def engine(self) -> Engine:
         """Return what the client is made of."""
-        return await self.client._open()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - not for users of a client
+        return await self.client._host.open()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - not for users of a client
 
     async def capabilities(self) -> Capabilities:
         """Return what the backend says of itself."""
