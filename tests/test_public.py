@@ -16,8 +16,8 @@ from mageflow import errors
 NAMES = """
 AcceptParams ChainSignature ErrorValue Finding FlowHandle Mageflow MageflowConfig MageflowError
 NonRetryableError PauseActionTypes Progress Report ReturnValue Signature Status SwarmConfig SwarmSignature
-TTLConfig TaskSignature Wait abounded_field achain asign aswarm cancel chain errors interrupt load_sign
-load_signature pause remove repair resume resume_task sign swarm why
+TTLConfig TaskSignature Wait abounded_field achain asign aswarm cancel chain errors handle_task_callback interrupt
+load_sign load_signature pause register_task remove repair resume resume_task sign start_mageflow swarm why
 """.split()  # noqa: SIM905 - a list literal would be a line for each name
 
 TREE = {

@@ -17,8 +17,9 @@ from mageflow.errors import MageflowError, NonRetryableError
 from mageflow.flow.message import ErrorValue, ReturnValue
 from mageflow.flow.status import Status
 from mageflow.handle import FlowHandle
-from mageflow.registry import find_client
+from mageflow.registry import find_client, handle_task_callback, register_task
 from mageflow.signature import ChainSignature, Signature, TaskSignature
+from mageflow.store.link import RedisSource
 from mageflow.swarm import SwarmSignature
 from mageflow.views import Progress, Wait
 
@@ -87,6 +88,24 @@ async def load_signature(key: str) -> Signature[Any, Any] | None:
     return await find_client().load_signature(key)
 
 
+async def start_mageflow(
+    hatchet_client: object | None = None,
+    redis_client: RedisSource | None = None,
+    param_config: AcceptParams | None = None,
+    config: MageflowConfig | None = None,
+    *,
+    client: object | None = None,
+) -> Mageflow:
+    """Return a started client, for processes that sign, start and steer; takes what `Mageflow` takes.
+
+    Raises:
+        StoreUnavailableError: Redis cannot be reached.
+    """
+    started = Mageflow(hatchet_client, redis_client, param_config, config, client=client)
+    await started.startup()
+    return started
+
+
 sign = asign
 chain = achain
 swarm = aswarm
@@ -121,15 +140,18 @@ __all__ = [
     "cancel",
     "chain",
     "errors",
+    "handle_task_callback",
     "interrupt",
     "load_sign",
     "load_signature",
     "pause",
+    "register_task",
     "remove",
     "repair",
     "resume",
     "resume_task",
     "sign",
+    "start_mageflow",
     "swarm",
     "why",
 ]

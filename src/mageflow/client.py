@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
-from mageflow.backends.base import TaskOptions
 from mageflow.backends.resolve import make_backend
 from mageflow.backends.server import DEFAULT_DIRECTORY
 from mageflow.config import AcceptParams, MageflowConfig
+from mageflow.declare import Declarations
 from mageflow.host import ClientHost
 from mageflow.registry import add_client
-from mageflow.run.binding import bind
-from mageflow.run.tasks import Tasks
 from mageflow.session import Session
 from mageflow.store.keys import Keys
 from mageflow.store.link import RedisSource
 from mageflow.verbs import Verbs
 
 
-class Mageflow(Verbs):
+class Mageflow(Declarations, Verbs):
     """Flows on a task manager, with state in Redis or Valkey.
 
     Around a client of the task manager that you run - a `taskiq.AsyncBroker`, a `hatchet_sdk.Hatchet` - it behaves as
@@ -58,17 +53,17 @@ class Mageflow(Verbs):
             msg = "Mageflow takes one task manager's client: the first argument and client= are the same"
             raise TypeError(msg)
         config = config or MageflowConfig()
-        self.config = config if param_config is None else config.model_copy(update={"param_config": param_config})
+        config = config if param_config is None else config.model_copy(update={"param_config": param_config})
         manager = hatchet_client if client is None else client
-        queue = Keys(self.config.namespace).queue
-        self._backend = make_backend(manager, namespace=self.config.namespace, queue=queue)
-        self._tasks = Tasks(self._backend.found)
+        backend = make_backend(manager, namespace=config.namespace, queue=Keys(config.namespace).queue)
+        super().__init__(config, backend)
         self._host = ClientHost(
             source=redis_client or os.environ.get("REDIS_URL"),
             directory=Path(os.environ.get("MAGEFLOW_DIRECTORY", DEFAULT_DIRECTORY)),
             config=self.config,
             backend=self._backend,
             tasks=self._tasks,
+            adopt=self.adopt_declared,
             client=self,
         )
         self._backend.attach(self._host)
@@ -79,50 +74,6 @@ class Mageflow(Verbs):
         if name.startswith("_"):
             raise AttributeError(name)
         return getattr(self._backend.manager, name)
-
-    def task(
-        self,
-        name: str | Callable[..., Any] | None = None,
-        *,
-        input_validator: type[BaseModel] | None = None,
-        retries: int = 0,
-        execution_timeout: timedelta | float | None = None,
-        **options: Any,
-    ) -> Any:
-        """Register a function as a task; returns the task object of the task manager.
-
-        Args:
-            name: in the namespace; the function's own by default.
-            input_validator: model of the message; the first parameter's annotation by default.
-            retries: further attempts after the first.
-            execution_timeout: seconds or timedelta.
-            options: options of the task manager.
-
-        Raises:
-            TaskNameError: the name is empty, taken or starts with `mf:`.
-        """
-
-        def decorate(function: Callable[..., Any]) -> Any:
-            given = name if isinstance(name, str) else function.__name__
-            task = TaskOptions(
-                function=function,
-                name=given,
-                input_validator=input_validator,
-                retries=retries,
-                execution_timeout=execution_timeout,
-                param_config=self.config.param_config,
-                options=options,
-            )
-            return self._register(task, given)
-
-        return decorate(name) if callable(name) else decorate
-
-    def _register(self, task: TaskOptions, name: str) -> Any:
-        self._tasks.check_name(name)
-        binding = bind(name, task.function, task.input_validator, skip=self._backend.filled_parameters(task))
-        decorated, definition = self._backend.register(task)
-        self._tasks.add(binding, definition, decorated, task.function)
-        return decorated
 
     async def startup(self) -> None:
         """Open the client: reach Redis (starting the embedded server if it is needed), make its tasks known.
@@ -149,6 +100,7 @@ class Mageflow(Verbs):
         Raises:
             StoreUnavailableError: Redis cannot be reached, or may evict records.
         """
+        self.adopt_declared()
         was_open = self._host.engine is not None
         engine = await self._host.open()
         try:

@@ -24,6 +24,7 @@ from mageflow.flow.ids import new_id
 from mageflow.flow.task import TaskDefinition
 from mageflow.planner import Planner
 from mageflow.run.beat import Beat
+from mageflow.run.context import Client
 from mageflow.run.replay import Replay
 from mageflow.run.runner import Runner
 from mageflow.run.tasks import Tasks
@@ -45,7 +46,7 @@ class Engine:
         config: MageflowConfig,
         backend: Backend,
         tasks: Tasks,
-        client: object,
+        client: Client,
     ) -> None:
         self.source = source
         self.backend = backend

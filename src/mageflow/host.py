@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 from mageflow.backends.base import Backend, Delivery, Execution
 from mageflow.backends.server import EmbeddedServer
 from mageflow.config import MageflowConfig
 from mageflow.engine import Engine
+from mageflow.run.context import Client
 from mageflow.run.tasks import Tasks
 from mageflow.store.link import RedisSource
 
@@ -18,6 +20,7 @@ class ClientHost:
 
     Args:
         source: where Redis is; nothing: an embedded server with its data in `directory`.
+        adopt: registers the tasks that were declared before the client.
     """
 
     def __init__(
@@ -28,7 +31,8 @@ class ClientHost:
         config: MageflowConfig,
         backend: Backend,
         tasks: Tasks,
-        client: object,
+        adopt: Callable[[], object],
+        client: Client,
     ) -> None:
         self.engine: Engine | None = None
         self._source = source
@@ -36,6 +40,7 @@ class ClientHost:
         self._config = config
         self._backend = backend
         self._tasks = tasks
+        self._adopt = adopt
         self._client = client
         self._server: EmbeddedServer | None = None
         self._opening = asyncio.Lock()
@@ -95,6 +100,7 @@ class ClientHost:
 
     async def worker_started(self) -> None:
         """Start what a worker needs beside its deliveries."""
+        self._adopt()
         opened = self.engine is None
         engine = await self.open()
         self._opened_by_worker = opened or self._opened_by_worker

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import redis.asyncio
 
-from mageflow import Mageflow, MageflowConfig, Status
+import mageflow
+from mageflow import AcceptParams, Mageflow, MageflowConfig, Status
 from mageflow.errors import StoreUnavailableError
 from tests.conftest import MakeClient
 from tests.eventually import eventually
@@ -121,6 +122,17 @@ async def test_worker_runs_so_many_tasks_at_a_time(make_client: MakeClient) -> N
         stage.open(*gates)
         assert await asyncio.gather(*(handle.result(10) for handle in handles)) == gates
     assert stage.peak == 2
+
+
+async def test_start_mageflow_returns_a_started_client(redis_url: str, namespace: str) -> None:
+    """`start_mageflow` takes what `Mageflow` takes and returns a client that reached Redis."""
+    config = MageflowConfig(namespace=namespace)
+    started = await mageflow.start_mageflow(None, redis_url, AcceptParams.ALL, config)
+    assert (started.config.namespace, started.config.param_config) == (namespace, AcceptParams.ALL)
+    assert _tasks()
+    await started.shutdown()
+    with pytest.raises(StoreUnavailableError):
+        await mageflow.start_mageflow(redis_client="unix:///nowhere/redis.sock", config=config)
 
 
 async def test_first_call_opens_the_client(make_client: MakeClient) -> None:

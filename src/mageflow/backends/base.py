@@ -66,7 +66,17 @@ ACCEPTED = Submission(verdict=Verdict.ACCEPTED)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskOptions:
-    """How a function is to be registered."""
+    """How a function is to be registered.
+
+    Args:
+        function: as the manager calls it outside a flow.
+        execution_timeout: the longest random delay is in it.
+        param_config: with `CTX_ONLY` and `ALL` the second parameter takes the manager's context.
+        durable: it was declared as the manager's durable task, where there is such a thing.
+        stagger: the longest random delay, to be added to a time limit that the manager sets where none is given.
+        wrap_result: a value that is no mapping is wrapped in one where the manager takes nothing else.
+        options: the manager's own.
+    """
 
     function: Callable[..., Any]
     name: str | None = None
@@ -74,6 +84,9 @@ class TaskOptions:
     retries: int = 0
     execution_timeout: timedelta | float | None = None
     param_config: AcceptParams = AcceptParams.NO_CTX
+    durable: bool = False
+    stagger: timedelta = timedelta()
+    wrap_result: bool = True
     options: dict[str, Any]
 
 

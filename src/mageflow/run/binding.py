@@ -14,6 +14,7 @@ from pydantic_core import PydanticUndefined
 from mageflow.errors import InvalidMessageError
 from mageflow.flow.message import ERROR_FIELD, EVERYTHING, RESULT_FIELD, injection_of
 from mageflow.flow.payload import Injection, Json
+from mageflow.run.behaviour import PLAIN, Behaviour, signature_parameter
 
 WHOLE_MESSAGE = ("msg", "message")
 """Names of a single unannotated parameter that takes the whole message as a mapping."""
@@ -24,7 +25,8 @@ class Binding:
     """A function with its message model.
 
     `whole`: the model is the first argument; else its fields are passed by name. `model` is `None` where any mapping is
-    taken.
+    taken. `signature` is the parameter that takes the task's own signature, `limit` the seconds that it has after a
+    random delay, where both are set.
     """
 
     name: str
@@ -33,6 +35,9 @@ class Binding:
     whole: bool
     first: str | None
     returns: TypeAdapter[Any] | None
+    behaviour: Behaviour
+    signature: str | None = None
+    limit: float | None = None
 
     @property
     def injection(self) -> Injection:
@@ -104,10 +109,24 @@ def check_arguments(model: type[BaseModel], arguments: Mapping[str, Any], task_n
             raise InvalidMessageError(task_name, problems) from error
 
 
-def bind(name: str, function: Callable[..., Any], input_validator: Any = None, skip: tuple[str, ...] = ()) -> Binding:
-    """Read a function's signature once; parameters in `skip` are filled by the task manager."""
+def bind(
+    name: str,
+    function: Callable[..., Any],
+    input_validator: Any = None,
+    skip: tuple[str, ...] = (),
+    *,
+    behaviour: Behaviour = PLAIN,
+    limit: float | None = None,
+) -> Binding:
+    """Read a function's signature once; parameters in `skip` are filled by the task manager.
+
+    Raises:
+        DefinitionError: it asks for its signature and has no parameter for it.
+    """
     hints = _hints(function)
-    parameters = [p for p in inspect.signature(function).parameters.values() if p.name not in skip]
+    signature = signature_parameter(function, name) if behaviour.signature else None
+    filled = {*skip, signature}
+    parameters = [p for p in inspect.signature(function).parameters.values() if p.name not in filled]
     first = parameters[0].name if parameters else None
     returns = _adapter(hints.get("return", inspect.Signature.empty))
     annotation = input_validator if input_validator is not None else hints.get(first or "", None)
@@ -117,7 +136,17 @@ def bind(name: str, function: Callable[..., Any], input_validator: Any = None, s
         model, whole = None, True
     else:
         model, whole = _model_of_parameters(name, parameters, hints), False
-    return Binding(name=name, function=function, model=model, whole=whole, first=first, returns=returns)
+    return Binding(
+        name=name,
+        function=function,
+        model=model,
+        whole=whole,
+        first=first,
+        returns=returns,
+        behaviour=behaviour,
+        signature=signature,
+        limit=limit if behaviour.stagger else None,
+    )
 
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:

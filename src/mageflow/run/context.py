@@ -4,6 +4,15 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+class Client(Protocol):
+    """What a run asks of the client that runs it."""
+
+    async def load_signature(self, key: str) -> Any:
+        """Return the signature of a key, or `None`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -11,13 +20,13 @@ class CurrentRun:
     """The run that the current asyncio task or thread executes.
 
     Args:
-        client: an opaque handle of the client that runs it; the facade alone knows its type.
+        client: the client that runs it; the facade alone knows its type.
         made: how often each description was asked for in this run, see `mageflow.run.replay`.
         asked: ids of signatures that it made, now or in an earlier run.
         started: those of them that it started.
     """
 
-    client: object
+    client: Client
     id: str
     run: int
     attempt: int

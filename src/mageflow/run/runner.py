@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,8 +17,9 @@ from mageflow.flow.event import AttemptFailed, Failed, Succeeded, error_json
 from mageflow.flow.ids import key_of
 from mageflow.flow.payload import Json, dump, load
 from mageflow.run.beat import Beat
+from mageflow.run.behaviour import draw_delay
 from mageflow.run.binding import Binding
-from mageflow.run.context import CurrentRun, current_run
+from mageflow.run.context import Client, CurrentRun, current_run
 from mageflow.run.tasks import Tasks
 from mageflow.store.codec import Answer
 from mageflow.store.results import Results
@@ -35,7 +37,7 @@ class Runner:
         dispatcher: Dispatcher,
         tasks: Tasks,
         *,
-        client: object,
+        client: Client,
         worker: str,
     ) -> None:
         self.store = store
@@ -136,11 +138,15 @@ class RunnerExecution:
         """Run an async function; see the interface."""
         message = await self._resolved(message)
         args, kwargs = self._binding.arguments(message)
+        kwargs |= extra | await self._own_signature()
         token = current_run.set(self._context())
         self._task = asyncio.current_task()
         try:
             self._check_stopped()
-            value = await self._binding.function(*args, **kwargs, **extra)
+            if delay := self._delay():
+                await asyncio.sleep(delay)
+            async with asyncio.timeout(self._binding.limit):
+                value = await self._binding.function(*args, **kwargs)
         except asyncio.CancelledError as error:
             if not self._stopped:
                 raise
@@ -156,8 +162,11 @@ class RunnerExecution:
         if REFERENCE in message:
             message = asyncio.run_coroutine_threadsafe(self._resolved(message), self._loop).result()
         args, kwargs = self._binding.arguments(message)
+        if self._binding.signature is not None:
+            extra = extra | asyncio.run_coroutine_threadsafe(self._own_signature(), self._loop).result()
         token = current_run.set(self._context())
         try:
+            time.sleep(self._delay())
             self._check_stopped()
             value = self._binding.function(*args, **kwargs, **extra)
         finally:
@@ -220,6 +229,14 @@ class RunnerExecution:
     def _uncancel(self) -> None:
         if self._task is not None:
             self._task.uncancel()
+
+    async def _own_signature(self) -> dict[str, Any]:
+        """Return the argument for a task that takes its signature; one round trip for those alone."""
+        name = self._binding.signature
+        return {} if name is None else {name: await self._runner.client.load_signature(self._key)}
+
+    def _delay(self) -> float:
+        return draw_delay(self._binding.behaviour.stagger, self._key)
 
     def _context(self) -> CurrentRun:
         return CurrentRun(client=self._runner.client, id=self.id, run=self.run, attempt=self._delivery.attempt + 1)

@@ -11,14 +11,22 @@ from mageflow.run.binding import Binding, bind
 
 
 class Tasks:
-    """Tasks of one client; `find` returns those that were registered with the task manager directly, each once."""
+    """Tasks of one client.
 
-    def __init__(self, find: Callable[[], Sequence[FoundTask]]) -> None:
+    Args:
+        find: returns those that were registered with the task manager directly, each once.
+        declared_name: returns the name of a function that is no task of this client yet.
+    """
+
+    def __init__(
+        self, find: Callable[[], Sequence[FoundTask]], declared_name: Callable[[object], str | None] = lambda _: None
+    ) -> None:
         self.bindings: dict[str, Binding] = {}
         self.definitions: dict[str, TaskDefinition] = {}
         self.on_new: Callable[[TaskDefinition], None] | None = None
         """Called for each task that is added from now on."""
         self._find = find
+        self._declared_name = declared_name
         self._names: dict[int, tuple[object, str]] = {}
 
     def add(self, binding: Binding, definition: TaskDefinition, *things: object) -> None:
@@ -51,7 +59,7 @@ class Tasks:
         if known is None:
             self.find()
             known = self._known(thing)
-        return known
+        return known or self._declared_name(thing)
 
     def _known(self, thing: object) -> str | None:
         for candidate in (thing, getattr(thing, "original_func", None)):

@@ -1,0 +1,164 @@
+"""The decorators of a client: functions become tasks, and say what they want beside their message."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from mageflow.backends.base import Backend, TaskOptions
+from mageflow.config import AcceptParams, MageflowConfig
+from mageflow.registry import behaviour_of, declared_name, declared_tasks
+from mageflow.run.behaviour import Behaviour, Behaviours, outside_flows
+from mageflow.run.binding import bind
+from mageflow.run.tasks import Tasks
+
+T = TypeVar("T")
+
+
+class Declarations:
+    """Turns functions into tasks of a task manager; what was asked of one before or after may come in any order."""
+
+    config: MageflowConfig
+
+    def __init__(self, config: MageflowConfig, backend: Backend) -> None:
+        self.config = config
+        self._backend = backend
+        self._tasks = Tasks(backend.found, declared_name)
+        self._behaviours = Behaviours()
+        self._declared: dict[str, TaskOptions] = {}
+
+    def task(
+        self,
+        name: str | Callable[..., Any] | None = None,
+        *,
+        input_validator: type[BaseModel] | None = None,
+        retries: int = 0,
+        execution_timeout: timedelta | float | None = None,
+        **options: Any,
+    ) -> Any:
+        """Register a function as a task; returns the task object of the task manager.
+
+        Args:
+            name: in the namespace; the function's own by default.
+            input_validator: model of the message; the first parameter's annotation by default.
+            retries: further attempts after the first.
+            execution_timeout: seconds or timedelta.
+            options: options of the task manager.
+
+        Raises:
+            TaskNameError: the name is empty, taken or starts with `mf:`.
+            DefinitionError: it asks for its signature and has no parameter for it.
+        """
+        task = TaskOptions(
+            function=_undecided,
+            input_validator=input_validator,
+            retries=retries,
+            execution_timeout=execution_timeout,
+            options=options,
+        )
+        return self._decorator(name, task)
+
+    def durable_task(self, name: str | Callable[..., Any] | None = None, **options: Any) -> Any:
+        """Register a function as a durable task of a task manager that has them, else as a task; see `task`."""
+        own = {key: options.pop(key) for key in ("input_validator", "retries", "execution_timeout") if key in options}
+        return self._decorator(name, TaskOptions(function=_undecided, durable=True, options=options, **own))
+
+    def with_ctx(self, task: T) -> T:
+        """Pass the task manager's context as second argument, whatever the client's `param_config` says.
+
+        Stands above or below the task decorator and the other decorators of this kind; so do they.
+        """
+        return self._ask(task, Behaviour(params=AcceptParams.ALL))
+
+    def with_signature(self, task: T) -> T:
+        """Pass the task's own signature as `signature`; outside a flow it is `None`. One round trip more for a run.
+
+        With `JUST_MESSAGE` and `CTX_ONLY` nothing is passed.
+
+        Raises:
+            DefinitionError: the function has no such parameter.
+        """
+        return self._ask(task, Behaviour(signature=True))
+
+    def stagger_execution(self, wait_delta: timedelta) -> Callable[[T], T]:
+        """Start the task after a random delay, so that tasks that want the same thing do not ask for it at once.
+
+        The delay is logged and does not count against the time limit. A plain function waits in its thread.
+
+        Args:
+            wait_delta: the longest delay.
+        """
+
+        def decorate(task: T) -> T:
+            return self._ask(task, Behaviour(stagger=wait_delta))
+
+        return decorate
+
+    def _decorator(self, name: str | Callable[..., Any] | None, task: TaskOptions) -> Any:
+        def decorate(function: Callable[..., Any]) -> Any:
+            given = name if isinstance(name, str) else function.__name__
+            self._tasks.check_name(given)
+            return self._register(replace(task, function=function, name=given))
+
+        return decorate(name) if callable(name) else decorate
+
+    def _register(self, task: TaskOptions) -> Any:
+        """Register a task, or once more one of which something else is asked now."""
+        name = task.name or task.function.__name__
+        behaviour = self._behaviours.of(task.function).over(behaviour_of(task.function))
+        behaviour = behaviour.resolved(self.config.param_config)
+        limit = _seconds(task.execution_timeout)
+        shown = replace(
+            task,
+            function=outside_flows(task.function, behaviour, name),
+            execution_timeout=None if limit is None else limit + behaviour.stagger.total_seconds(),
+            param_config=behaviour.params or self.config.param_config,
+            stagger=behaviour.stagger,
+            wrap_result=behaviour.wrap_result,
+        )
+        binding = bind(
+            name,
+            task.function,
+            task.input_validator,
+            skip=self._backend.filled_parameters(shown),
+            behaviour=behaviour,
+            limit=limit,
+        )
+        decorated, definition = self._backend.register(shown)
+        self._declared[name] = task
+        self._tasks.add(binding, definition, decorated, task.function)
+        return decorated
+
+    def _ask(self, thing: T, behaviour: Behaviour) -> T:
+        """Ask something for a function, or for the task object that it became; returns the one to use from now on."""
+        name = self._tasks.name_of(thing)
+        task = self._declared.get(name) if name is not None else None
+        self._behaviours.ask(thing if task is None else task.function, behaviour)
+        if task is None:
+            return thing
+        decorated = self._register(task)
+        return thing if thing is task.function else decorated
+
+    def adopt_declared(self) -> Sequence[object]:
+        """Register what `mageflow.register_task` declared and is not registered yet; returns the new task objects.
+
+        Raises:
+            TaskNameError: another function has the name here.
+        """
+        new = [task for task in declared_tasks() if not self._is_registered(task.name, task.function)]
+        return [self.task(task.name, **task.options)(task.function) for task in new]
+
+    def _is_registered(self, name: str, function: Callable[..., Any]) -> bool:
+        return name in self._declared and self._declared[name].function is function
+
+
+def _undecided() -> None:
+    """Stand for the function that a decorator does not know yet."""
+
+
+def _seconds(limit: timedelta | float | None) -> float | None:
+    return limit.total_seconds() if isinstance(limit, timedelta) else limit
