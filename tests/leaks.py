@@ -15,7 +15,7 @@ from typing import Any, cast
 import redis
 
 _BOUNDED = re.compile(r"out|runs|workers|tasks|lo|drafts|beat|gap|stamp|ix:[a-z]|queue:.*")
-_OF_A_SIGNATURE = re.compile(r"[sbmcwqolkx]:(?P<id>[0-9A-Z]+)")
+_OF_A_SIGNATURE = re.compile(r"[sbmcwqolgkxn]:(?P<id>[0-9A-Z]+)")
 _OF_A_DRAFT = re.compile(r"dr:(?P<id>[0-9A-Z]+)")
 
 

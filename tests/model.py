@@ -244,7 +244,7 @@ class Model:
 
     def _refill(self, swarm: Node) -> None:
         while swarm.status == "a" and swarm.queue:
-            if swarm.bound is not None and len(swarm.holding) + len(swarm.stopped_below) >= swarm.bound:
+            if swarm.bound is not None and len(swarm.holding) + len(swarm.left_runs) >= swarm.bound:
                 return
             member = swarm.queue.pop(0)
             swarm.holding.append(member)
@@ -373,6 +373,8 @@ class Model:
             return "stale"
         if (dispatch, attempts) == current == task.accepted and task.running and not lease_lapsed:
             return "duplicate"
+        if task.running and not lease_lapsed and any(c.kind == "s" and c.status == "a" for c in task.above):
+            task.overtaken.append(task.run)
         task.dispatch, task.attempts = task.accepted = (dispatch, attempts)
         task.row, task.running, task.status = False, True, "a"
         task.run += 1
@@ -382,8 +384,16 @@ class Model:
         if task.gone:
             return "gone"
         if task.run != run:
+            self.forget_overtaken(task, run)
             return "superseded"
         return None
+
+    def forget_overtaken(self, task: Node, run: int) -> None:
+        """The last report of a run that was overtaken, or the loss of its worker, frees its slot."""
+        if run in task.overtaken:
+            task.overtaken.remove(run)
+            for container in task.above:
+                self._refill(container)
 
     def _release(self, task: Node) -> None:
         """The last report of a run: it frees the slots that a stopped run kept."""

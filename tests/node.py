@@ -38,6 +38,7 @@ class Node:
     accepted: tuple[int, int] | None = None
     row: bool = False
     running: bool = False
+    overtaken: list[int] = field(default_factory=list[int])
     # a swarm
     bound: int | None = None
     tolerance: int | None = None
@@ -79,10 +80,11 @@ class Node:
             yield from part.tree()
 
     @property
-    def stopped_below(self) -> list[Node]:
-        """Runs below that were stopped and have not reported yet: they keep slots."""
-        below = (task for member in self.members for task in (member, *member.stopped_below))
-        return [task for task in below if task.running and task.status == "c"]
+    def left_runs(self) -> list[tuple[Node, int]]:
+        """Runs below that were stopped, or overtaken by the next attempt, and have not reported yet: they keep slots."""
+        left = [(task, task.run) for task in self.members if task.running and task.status == "c"]
+        left += [(task, run) for task in self.members for run in task.overtaken]
+        return left + [below for member in self.members for below in member.left_runs]
 
     @property
     def lingers(self) -> bool:
@@ -99,5 +101,5 @@ class Node:
     @property
     def idle(self) -> bool:
         """Whether it is an open swarm in which nothing runs or is ready."""
-        quiet = not self.queue and not self.holding and not self.stopped_below
+        quiet = not self.queue and not self.holding and not self.left_runs
         return self.kind == "s" and self.status == "a" and not self.closed and quiet

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -15,7 +15,7 @@ from mageflow.engine import Engine
 from mageflow.errors import ResultTimeoutError, SignatureNotFoundError, StoreUnavailableError
 from mageflow.flow.ids import key_of
 from mageflow.flow.payload import Json
-from mageflow.flow.signature import Add, Change, NewSignature, Run
+from mageflow.flow.signature import Add, Asked, Change, NewSignature, Run
 from mageflow.planner import Planner
 from mageflow.run.binding import check_arguments, validated
 from mageflow.run.replay import Replay
@@ -80,7 +80,8 @@ class Session:
             return
         try:
             entered.block.check()
-            changes = await self._unwritten(entered.block.groups)
+            groups = entered.block.groups
+            changes = [*await self._unwritten(groups), *self._asked(change for group in groups for change in group)]
             if changes:
                 await self._write(changes)
         except StoreUnavailableError as error:
@@ -96,9 +97,15 @@ class Session:
         """Write changes in one step and submit what they make ready; in a transaction, at its exit."""
         block = self.block
         if block is None:
-            await self._write(changes)
+            await self._write([*changes, *self._asked(changes)])
         else:
             block.add(changes)
+
+    def _asked(self, changes: Iterable[Change]) -> list[Change]:
+        """Return what tells the store that the run of a task asked for new signatures; nothing outside of runs."""
+        run = self.replay.run
+        ids = [change.id for change in changes if isinstance(change, NewSignature) and change.container is None]
+        return [Asked(id=run.id, run=run.run, ids=ids)] if run is not None and ids else []
 
     async def _unwritten(self, groups: Sequence[Sequence[Change]]) -> list[Change]:
         """Return the changes of a block; in a task that runs again, without those that its earlier run wrote."""

@@ -137,3 +137,21 @@ async def test_worker_refuses_a_redis_that_may_evict(make_client: MakeClient, se
         with pytest.raises(StoreUnavailableError, match="noeviction"):
             await _serve(make_client())
         await _serve(make_client(allow_eviction=True))
+
+
+async def test_records_of_a_newer_version_are_left_alone(idle: Stage, make_client: MakeClient, server: Server) -> None:
+    """Where a newer MageFlow keeps its records, an older one refuses by name, changes nothing, and does not start."""
+    signature = await idle.client.asign("echo")
+    key = f"{server.keys.everything[:-1]}schema"
+    server.connection.set(key, 2)
+    calls: Calls = {
+        "read": signature.arefresh,
+        "create": lambda: idle.client.asign("echo"),
+        "run": signature.aio_run_no_wait,
+        "steer": signature.cancel,
+        "worker": lambda: _serve(make_client()),
+    }
+    await refused(server, calls, StoreUnavailableError, "schema version 2")
+    server.connection.delete(key)
+    async with idle.client.worker():
+        assert await signature.aio_run(timeout=10) == {}

@@ -191,3 +191,17 @@ async def test_running_container_of_a_failed_swarm_is_canceled(
         await chain.handle.result(10)
     assert await step.handle.status() is (Status.DONE if on_stop == "finish" else Status.CANCELED)
     assert set(stage.messages) <= {"note"}
+
+
+async def test_cancels_before_the_run_use_the_budget_up(stage: Stage, client: Mageflow) -> None:
+    """Members that were canceled before their swarm runs count: it fails at its run, and nothing starts."""
+    members = [await client.asign("echo", n=n) for n in range(3)]
+    config = SwarmConfig(stop_after_n_failures=2)
+    swarm = await client.aswarm(members, config=config, error_callbacks=["on_error"], is_swarm_closed=True)
+    for member in members[:2]:
+        await member.cancel()
+    with pytest.raises(FlowFailedError, match="Canceled"):
+        await swarm.aio_run(timeout=10)
+    await eventually(lambda: len(stage.got("on_error")) == 1, "the error callback fires")
+    assert stage.got("echo") == []
+    assert await _statuses(client, swarm) == ["canceled"] * 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mageflow import Finding
+from tests.conftest import MakeClient
 from tests.eventually import eventually
 from tests.scenarios.support import Server
 from tests.scenarios.test_steering import Steered, steered
@@ -63,3 +64,16 @@ async def test_planted_stalls_are_found_and_mended(steered: Steered, server: Ser
     assert await swarm.handle.result(10) == [2]
     assert not server.connection.exists(orphan)
     assert await kinds(steered) == {}
+
+
+async def test_a_worker_finds_what_waits_on_nothing(make_client: MakeClient, server: Server) -> None:
+    """A worker looks through the records by itself: a task without its row goes on, and the log says so."""
+    steered = Steered(make_client())
+    client = steered.client
+    task = await client.asign("plain", n=1)
+    handle = await task.aio_run_no_wait()
+    server.connection.zrem(server.keys.outbox, task.id)
+    server.connection.delete(f"{server.keys.queue}:plain")
+    async with client.worker():
+        assert await handle.result(10) == 1
+    await client.shutdown()

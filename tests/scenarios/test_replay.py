@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -132,3 +133,38 @@ async def test_second_start_in_one_attempt_is_refused(make_client: MakeClient) -
 
     with pytest.raises(Exception, match="AlreadyStartedError"):
         await run(made, plan)
+
+
+async def test_what_an_earlier_attempt_alone_asked_for_is_canceled(make_client: MakeClient) -> None:
+    """Never started and not asked for again: canceled at the end of the task, large or small; members and callbacks stay."""
+    made = Made(make_client())
+    first: list[str] = []
+
+    async def plan() -> int:
+        client, again = made.client, await made.client.asign("count", n=7)
+        if not made.keys:
+            lone = await client.asign("count", n=1)
+            large = await client.aswarm([await client.asign("count", n=n) for n in range(150)])
+            member, callback = await client.asign("count", n=2), await client.asign("count", n=3)
+            holder = await client.asign("count", n=4, success_callbacks=[callback])
+            await client.achain([member, "count"])
+            started = await client.asign("count", n=5)
+            await started.aio_run_no_wait()
+            first.extend(signature.key for signature in (lone, large, holder, member, callback, started))
+        made.fail_before_the_last(again.key)
+        return 1
+
+    assert await run(made, plan) == 1
+    client = made.client
+
+    async def statuses() -> list[str]:
+        found = [await client.load_signature(key) for key in (*first, made.keys[0][0])]
+        return [signature.task_status.value if signature else "gone" for signature in found]
+
+    expected = ["canceled", "canceled", "canceled", "canceled", "pending", "done", "pending"]
+    async with client.worker():
+        await eventually(lambda: _equals(statuses, expected), "what nobody asked for again is canceled")
+
+
+async def _equals(read: Callable[[], Awaitable[object]], expected: object) -> bool:
+    return await read() == expected

@@ -12,7 +12,7 @@ from mageflow import Mageflow, Status, SwarmConfig
 from mageflow.errors import FlowCanceledError, FlowFailedError, IllegalMoveError, TaskAlreadyRunningError
 from tests.conftest import MakeClient
 from tests.eventually import eventually
-from tests.scenarios.support import Stage
+from tests.scenarios.support import Server, Stage
 
 
 class Steered:
@@ -210,3 +210,40 @@ async def test_suspended_container_keeps_its_slot_while_something_of_it_runs(sta
     await eventually(lambda: "other" in stage.started, "the slot was given back")
     await inner.resume()
     assert await handle.result(10) == [["first", "second"], "other"]
+
+
+async def test_held_swarm_with_an_outcome_gives_its_slot_back(steered: Steered) -> None:
+    """A suspended swarm that fails while a member still runs frees its slot with that member's end, not at resume."""
+    client = steered.client
+    bad = await client.asign("gated", n=1)
+    config = SwarmConfig(stop_after_n_failures=1)
+    inner = await client.aswarm([bad, await client.asign("gated", n=2)], config=config, is_swarm_closed=True)
+    outer = await client.aswarm([inner, "plain"], config=SwarmConfig(max_concurrency=1), is_swarm_closed=True)
+    handle = await outer.aio_run_no_wait()
+    await eventually(lambda: len(steered.began) == 2, "both members of the inner swarm run")
+    await inner.suspend()
+    await bad.cancel()
+    steered.open.set()
+    await eventually(lambda: 0 in steered.ended, "the member that waited for the slot runs")
+    assert await _has_status(client, inner.key, Status.SUSPENDED)
+    await inner.resume()
+    assert await handle.result(10) == [0]
+
+
+async def test_open_swarm_with_suspended_members_is_not_abandoned(make_client: MakeClient, server: Server) -> None:
+    """A member that can go on at resume keeps its open swarm from being given up."""
+    steered = Steered(make_client(ttl={"active_ttl": 1}))
+    client = steered.client
+    async with client.worker():
+        member = await client.asign("plain", n=1)
+        swarm = await client.aswarm([member])
+        await member.suspend()
+        handle = await swarm.aio_run_no_wait()
+        timer = f"!a:{swarm.id}"
+        first = server.connection.zscore(server.keys.outbox, timer)
+        assert first is not None
+        await eventually(lambda: (server.connection.zscore(server.keys.outbox, timer) or 0) > first, "the timer runs on")
+        assert await _has_status(client, swarm.key, Status.ACTIVE)
+        await member.resume()
+        await swarm.close_swarm()
+        assert await handle.result(10) == [1]

@@ -73,7 +73,7 @@ def _compare_swarm(swarm: Node, name: str, state: Snapshot, ids: Mapping[Node, s
     record = state.record(name)
     assert (record.get("cl") == "1") == swarm.closed
     slots = {ids[member] for member in swarm.holding}
-    slots |= {f"{ids[task]}~{task.run}" for task in swarm.stopped_below}
+    slots |= {f"{ids[task]}~{run}" for task, run in swarm.left_runs}
     assert state.slots(name) == slots, f"slots of {name}: {state.slots(name)}, the model {slots}"
     held = {ids[member] for member in swarm.members if member in swarm.holding or member.status != "p"}
     queue = list(dict.fromkeys(member for member in ready_members(state, name) if member not in held))
@@ -87,7 +87,8 @@ def _compare_indices(model: Model, here: list[Node], state: Snapshot, ids: Mappi
     assert set(state.out) - gates == rows, f"outbox {set(state.out) - gates}, the model {rows}"
     assert idle <= gates
     assert {state.status(row[3:]) for row in gates} <= {"a"}
-    assert set(state.runs) == {ids[node] for node in here if node.running}
+    overtaken = {f"{ids[node]}~{run}" for node in here for run in node.overtaken}
+    assert set(state.runs) == {ids[node] for node in here if node.running} | overtaken
     unstarted = {ids[node] for node in model.never_started()}
     assert set(state.scores.get("ix:p", {})) == unstarted, "ix:p"
     roots = [node for node in model.roots if not node.gone]

@@ -50,6 +50,8 @@ NAMES = [
     "offered",
     "beat",
     "turned_away",
+    "why",
+    "rearm",
 ]
 
 

@@ -81,6 +81,8 @@ def _wind_up_node(world: World, node: Node) -> None:
         return
     if node.row and world.ids[node] in world.rows():
         world.deliver(world.ids[node], node.dispatch, node.attempts)
+    for run in [*node.overtaken]:
+        world.stopped(node, run)
     if node.running and node.ended:
         world.stopped(node, node.run)
     elif node.running:

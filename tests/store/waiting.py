@@ -49,7 +49,8 @@ def leaked_slots(state: Snapshot) -> list[tuple[str, str]]:
             continue
         for entry in state.slots(identifier):
             member, _, run = entry.partition("~")
-            held = member in state.runs or f"!c:{member}" in state.out if run else state.status(member) not in ENDED
+            running = entry in state.runs or (member in state.runs and state.record(member).get("n") == run)
+            held = running or f"!c:{member}" in state.out if run else state.status(member) not in ENDED
             if not held:
                 leaked.append((identifier, entry))
     return leaked

@@ -15,7 +15,7 @@ from mageflow.store.store import Store
 
 _LATE = 10.0
 """Seconds after which a row that is due, or a run without a sign of life, should long have been looked after."""
-_OF_A_SIGNATURE = re.compile(r"[bmcwqolhkx]:(?P<id>[0-9A-Z]+)$")
+_OF_A_SIGNATURE = re.compile(r"[bmcwqolghkxn]:(?P<id>[0-9A-Z]+)$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,9 +107,9 @@ class Repair:
         if finding.kind == "orphan":
             return bool(await self._store.command("UNLINK", self._store.keys.everything.removesuffix("*") + finding.on))
         if finding.kind == "stalled":
-            answer = await self._store.rearm(finding.on.rpartition(":")[2])
+            answer = await self._store.rearm([finding.on.rpartition(":")[2]])
             await self._dispatcher.dispatch(answer.ready)
-            return answer.status == "rearmed"
+            return bool(answer.extra)
         return True
 
     def _key(self, identifier: str) -> str:

@@ -7,13 +7,19 @@ import logging
 
 from mageflow.backends.base import Backend
 from mageflow.dispatch.dispatcher import Dispatcher
-from mageflow.errors import MageflowError
+from mageflow.errors import BrokenRecordError, MageflowError
+from mageflow.flow.ids import key_of
+from mageflow.store.codec import text
 from mageflow.store.store import Store
 
 logger = logging.getLogger("mageflow.sweeper")
 
 INTERVAL = 1.0
 """Seconds between two sweeps of an idle namespace."""
+_LOOK_EVERY = 10.0
+"""Seconds between two looks at some records, whether each waits on something."""
+_LOOKED_AT = 1000
+_IN_ONE_SCRIPT = 50
 
 
 class Sweeper:
@@ -24,6 +30,8 @@ class Sweeper:
         self._backend = backend
         self._dispatcher = dispatcher
         self._undecided = False
+        self._cursor = 0
+        self._look_at = 0.0
 
     async def sweep(self) -> bool:
         """Sweep once; return whether there was anything to do. One round trip when there is nothing."""
@@ -35,12 +43,37 @@ class Sweeper:
         await self._dispatcher.dispatch(answer.ready)
         return bool(more or answer.ready.rows or answer.ready.continues)
 
+    async def _look_for_stalls(self) -> None:
+        """Look at the next records now and then: one that waits on nothing is a defect, reported and let go on.
+
+        One round trip for about 1,000 keys, and one for each 50 records among them.
+        """
+        now = asyncio.get_running_loop().time()
+        if now < self._look_at:
+            return
+        self._look_at = now + _LOOK_EVERY
+        records = self._store.keys.record("*")
+        cursor, found = await self._store.command("SCAN", self._cursor, "MATCH", records, "COUNT", _LOOKED_AT)
+        self._cursor = int(cursor)
+        ids = [text(key).removeprefix(records[:-1]) for key in found]
+        for start in range(0, len(ids), _IN_ONE_SCRIPT):
+            try:
+                answer = await self._store.rearm(ids[start : start + _IN_ONE_SCRIPT])
+            except BrokenRecordError as error:
+                logger.warning("some records could not be looked at: %s", error)
+                continue
+            for identifier in map(text, answer.extra):
+                key = key_of(self._store.config.namespace, identifier)
+                logger.error("%s waited on nothing, which must not be: it goes on now", key)
+            await self._dispatcher.dispatch(answer.ready)
+
     async def run(self) -> None:
         """Sweep until canceled."""
         while True:
             found = False
             try:
                 found = await self.sweep()
+                await self._look_for_stalls()
             except MageflowError as error:
                 logger.warning("sweep failed, the next one goes on: %s", error)
             except Exception:

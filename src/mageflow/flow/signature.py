@@ -95,4 +95,13 @@ class Steer:
     verb: Verb
 
 
-Change = NewSignature | Claim | Members | Add | Message | Run | Close | Patch | Steer
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a run of a task asked for, made now or by an earlier run of it; the last of a block."""
+
+    id: str
+    run: int
+    ids: Sequence[str]
+
+
+Change = NewSignature | Claim | Members | Add | Message | Run | Close | Patch | Steer | Asked

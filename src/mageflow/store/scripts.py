@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 
 from mageflow.config import MageflowConfig, in_seconds
-from mageflow.flow.signature import Add, Change, Claim, Close, Members, Message, NewSignature, Patch, Run, Steer
+from mageflow.flow.signature import Add, Asked, Change, Claim, Close, Members, Message, NewSignature, Patch, Run, Steer
 
 LEASE = 6.0
 """Seconds without a sign of life after which a run is given to another worker."""
+
+SCHEMA = 1
+"""Version of the records that the scripts understand, as in prelude.lua."""
 
 _LUA = files("mageflow.store") / "lua"
 SEPARATOR = "\x1f"
@@ -110,3 +113,5 @@ def change_arguments(change: Change, height: int = 1) -> Iterable[Argument]:  # 
             return ("patch", change.id, change.line)
         case Steer():
             return ("steer", change.id, change.verb)
+        case Asked():
+            return ("asked", change.id, change.run, *_list(change.ids))

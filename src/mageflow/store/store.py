@@ -23,10 +23,9 @@ from redis.exceptions import (
 
 from mageflow import errors
 from mageflow.config import MageflowConfig
-from mageflow.flow.command import Ready
 from mageflow.flow.event import AttemptFailed, Failed, Succeeded
 from mageflow.flow.ids import key_of, new_id
-from mageflow.flow.signature import MAX_DEPTH, Change, Claim, Members, NewSignature
+from mageflow.flow.signature import MAX_DEPTH, Asked, Change, Claim, Members, NewSignature
 from mageflow.flow.task import TaskDefinition
 from mageflow.store import scripts
 from mageflow.store.codec import Answer, Record, decode_answer, decode_record, text
@@ -72,7 +71,7 @@ class Store:
         """Reach the server once.
 
         Raises:
-            StoreUnavailableError: it cannot be reached, or is older than Redis 6.2.
+            StoreUnavailableError: it cannot be reached, is older than Redis 6.2, or its records are of a newer version.
         """
         try:
             info = await self._info("server")
@@ -81,6 +80,7 @@ class Store:
         version = info.get("redis_version", "0.0")
         if tuple(int(part) for part in version.split(".")[:2]) < (6, 2):
             raise errors.StoreUnavailableError(self.address, f"version {version} is too old, 6.2 is needed")
+        await self._send(scripts.READ)
 
     async def check_eviction(self) -> None:
         """Refuse a server that may evict records.
@@ -114,11 +114,11 @@ class Store:
         parts = [change for change in changes if _is_part(change)]
         if len(parts) <= CHUNK:
             return await self._commit(changes, heights)
-        first = next((part.id for part in parts if isinstance(part, NewSignature)), None)
+        first = next((part for part in parts if isinstance(part, NewSignature)), None)
         draft = _draft_of(changes)
-        if first is not None and await self.command("EXISTS", self.keys.record(first)):
+        if first is not None and await self.command("EXISTS", self.keys.record(first.id)):
             if await self.command("ZSCORE", self.keys.drafts, draft) is None:
-                return Answer(status="ok", ready=Ready(), extra=())
+                return await self._commit([first, *(change for change in changes if isinstance(change, Asked))], {})
             await self._take_back(draft)
         rest = [change for change in changes if not _is_part(change)]
         try:
@@ -219,9 +219,9 @@ class Store:
                 raise errors.BrokenRecordError(key_of(self.config.namespace, ids[0]), error.reason) from error
             return [reply for identifier in ids for reply in await self._page([identifier])]
 
-    async def rearm(self, identifier: str) -> Answer:
-        """Let a signature go on that waits on nothing. One round trip."""
-        return await self._run(scripts.REARM, identifier)
+    async def rearm(self, ids: Sequence[str]) -> Answer:
+        """Let signatures go on that wait on nothing, free slots that nothing holds; `extra` names them. One round trip."""
+        return await self._run(scripts.REARM, *ids)
 
     async def why(self, identifier: str) -> tuple[str, str, float] | None:
         """Return what a signature waits on: kind, name, since when; `None` if it has ended. One round trip.
@@ -294,6 +294,8 @@ class Store:
             try:
                 return await send()
             except (RedisError, OSError) as error:
+                if str(error).startswith("NEWER"):
+                    raise errors.StoreUnavailableError(self.address, self._newer(str(error))) from error
                 if not _passing(error):
                     raise errors.BrokenRecordError(self.keys.everything, str(error)) from error
                 if not patient and loop.time() > deadline:
@@ -301,6 +303,13 @@ class Store:
                 logger.warning("Redis at %s does not answer, trying again: %s", self.address, error)
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
+
+    def _newer(self, reply: str) -> str:
+        version = reply.removeprefix("NEWER ")
+        return (
+            f"the records of namespace {self.config.namespace!r} have schema version {version}, this process "
+            f"understands {scripts.SCHEMA}: upgrade it; nothing was changed"
+        )
 
     def _refusal(self, code: str, identifier: str, detail: str) -> errors.MageflowError:
         key = key_of(self.config.namespace, identifier)

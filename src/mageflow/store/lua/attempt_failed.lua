@@ -8,7 +8,10 @@ local id = ARGV[3]
 local r = rec(id)
 if not r then return answer('gone') end
 if r.op == op then return answer('recorded') end
-if r.n ~= ARGV[4] then return answer('superseded') end
+if r.n ~= ARGV[4] then
+  overtaken_over(id, ARGV[4])
+  return answer('superseded')
+end
 local counted = release(id)
 local status = 'ended'
 if not ENDED[r.st] and overtaken(id) then

@@ -13,7 +13,9 @@ for i = 4, #ARGV, 2 do
   local id = ARGV[i]
   local r = rec(id)
   local over = not r or r.n ~= ARGV[i + 1]
-  if not over then
+  if over then
+    call('ZADD', P .. 'runs', 'XX', int(now), id .. '~' .. ARGV[i + 1])
+  else
     local _, below_stopped = dead(id)
     call('ZADD', P .. 'runs', 'XX', int(now), id)
     over = ENDED[r.st] or below_stopped or overtaken(id)

@@ -12,6 +12,7 @@ ARGV[3..] is a sequence of verbs, each with a fixed number of values (`*` stands
   close swarm
   patch id line                                   one line is appended to its body
   steer id verb                                   suspend, interrupt, resume, cancel or remove; of no effect on what has ended
+  asked task run *ids                             comes last: this run of a task asked for these signatures, now or again
 Returns {'ok', rows, nodes, continues, heights}, or {'refused', ..., {code, id, detail}}: then nothing was changed.
 Invariant: all checks come before the first write; a repeat of an operation changes nothing.
 ]]
@@ -32,7 +33,7 @@ end
 local SHAPES = {
   draft = { 'id', 'begun' }, publish = { 'id', '*' }, run = { 'id' }, close = { 'id' }, message = { 'id', 'text' },
   patch = { 'id', 'text' }, claim = { 'id', 'container', 'x', 'message' }, members = { 'id', 'waiting', '*' },
-  add = { 'id', 'close_on_max', 'run', '*' }, steer = { 'id', 'verb_of' },
+  add = { 'id', 'close_on_max', 'run', '*' }, asked = { 'id', 'run', '*' }, steer = { 'id', 'verb_of' },
   node = { 'id', 'kind', 'container', 'x', 'fields', 'body', 'message', 'success', 'failure' },
 }
 
@@ -209,20 +210,34 @@ function check.patch(change)
   if record.st ~= 'p' and record.k == 't' then return refuse('already_started', change.id) end
 end
 
-if call('EXISTS', P .. 'op:' .. op) == 1 then return answer('ok') end
-if changes[1].verb == 'draft' and call('LINDEX', P .. 'dr:' .. changes[1].id, -1) == '~' .. op then return answer('ok') end
-for _, change in ipairs(changes) do
-  if change.verb == 'node' then
-    if rec(change.id) then return answer('ok') end
-    break
+-- An earlier run of the task may have made them: they are asked for again.
+local function note_asked(change)
+  if not rec(change.id) then return end
+  for _, id in ipairs(change.ids) do
+    if rec(id) then call('ZADD', P .. 'n:' .. change.id, 'GT', change.run, id) end
   end
+end
+
+-- Whether all of this was written before.
+local function repeated()
+  if call('EXISTS', P .. 'op:' .. op) == 1 then return true end
+  local draft_of = changes[1].verb == 'draft' and changes[1].id
+  if draft_of and call('LINDEX', P .. 'dr:' .. draft_of, -1) == '~' .. op then return true end
+  for _, change in ipairs(changes) do
+    if change.verb == 'node' then return rec(change.id) ~= nil end
+  end
+end
+
+if repeated() then
+  if changes[#changes].verb == 'asked' then note_asked(changes[#changes]) end
+  return answer('ok')
 end
 for _, change in ipairs(changes) do
   local refused = check[change.verb] and check[change.verb](change)
   if refused then return refused end
 end
 
-local write = {}
+local write = { asked = note_asked }
 
 function write.draft(change)
   call('ZADD', P .. 'drafts', int(now + 600000), change.id)
@@ -419,10 +434,11 @@ function write.steer(change)
   if change.verb_of == 'remove' or not ended(rec(change.id), change.id) then steering[change.verb_of](change.id) end
 end
 
+local REPEATABLE = { node = true, members = true, draft = true, asked = true }
 local remember = false
 for _, change in ipairs(changes) do
   write[change.verb](change)
-  remember = remember or (change.verb ~= 'node' and change.verb ~= 'members' and change.verb ~= 'draft')
+  remember = remember or not REPEATABLE[change.verb]
 end
 if draft then
   for id in pairs(heights) do

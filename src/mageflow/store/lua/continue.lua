@@ -3,6 +3,7 @@
   a  an open swarm in which nothing happens   c  cancel the members of an ended container   g  take back a draft
   k  copy a callback                          r  fill the slots of a swarm                 x  expire a finished flow
   o  the own run of swarms that their members opened   h  go on with what a mark held   u  cancel what is held too long
+  n  cancel what an earlier run of an ended task created, nobody started and its last run did not ask for again
 
 ARGV[3] the row
 Returns {'ok', rows, nodes, continues}: the row is among the continues while something is left.
@@ -21,6 +22,21 @@ function steps.u()
   if rec(id).mk then cancel(id) end
 end
 
+function steps.n()
+  local key, earlier = P .. 'n:' .. id, '(' .. rec(id).n
+  while budget > 0 do
+    local made = call('ZRANGEBYSCORE', key, '-inf', earlier, 'LIMIT', 0, PAGE)
+    if #made == 0 then return call('ZREM', P .. 'out', ARGV[3]) end
+    call('ZREM', key, unpack(made))
+    for _, unasked in ipairs(made) do
+      local r = rec(unasked)
+      budget = budget - 1
+      if r and r.st == 'p' and not r.rd and not r.c and num(r, 'rf') <= 0 then end_canceled(unasked, 'not_asked_again') end
+    end
+  end
+  continue(ARGV[3])
+end
+
 function steps.r()
   call('ZREM', P .. 'out', ARGV[3])
   refill(id)
@@ -31,13 +47,16 @@ function steps.a()
   call('ZREM', P .. 'out', ARGV[3])
   if r.st ~= 'a' or r.cl == '1' or dead(id) then return end
   if call('SCARD', P .. 'l:' .. id) > 0 or call('EXISTS', P .. 'q:' .. id) == 1 then return end
-  if held(id) then return call('ZADD', P .. 'out', int(now + settings[3]), ARGV[3]) end
+  if held(id) or call('EXISTS', P .. 'g:' .. id) == 1 then return call('ZADD', P .. 'out', int(now + settings[3]), ARGV[3]) end
   local due = num(r, 'ac') + settings[3]
   if due > now then return call('ZADD', P .. 'out', int(due), ARGV[3]) end
   call('HSET', P .. 'b:' .. home(id), id .. ':e', '{"type":"SwarmAbandonedError","message":"the swarm was left open and '
     .. 'nothing ran or was added for ' .. int(settings[3] / 1000) .. ' s"}')
   fail_swarm(id, id)
 end
+
+local OF_A_TASK = { 's:', 'b:', 'c:', 'h:', 'n:' }
+local OF_A_CONTAINER = { 's:', 'b:', 'c:', 'm:', 'w:', 'q:', 'o:', 'l:', 'g:', 'h:' }
 
 -- One visit of a record of a flow that is over: its members come first, a page at a time, then what belongs to it.
 local function expire(node, offset, ttl, list)
@@ -52,7 +71,7 @@ local function expire(node, offset, ttl, list)
   local fired = call('LRANGE', P .. 'c:' .. node, 0, -1)
   if #fired > 0 then call('RPUSH', list, unpack(fired)) end
   if call('PTTL', P .. 's:' .. node) < 0 then each_callback(node, forget) end
-  for _, key in ipairs(r.k == 't' and { 's:', 'b:', 'c:', 'h:' } or { 's:', 'b:', 'c:', 'm:', 'w:', 'q:', 'o:', 'l:', 'h:' }) do
+  for _, key in ipairs(r.k == 't' and OF_A_TASK or OF_A_CONTAINER) do
     call('PEXPIRE', P .. key .. node, ttl)
   end
 end

@@ -8,7 +8,10 @@ local id, run, outcome = ARGV[3], ARGV[4], ARGV[5]
 local r = rec(id)
 if not r then return answer('gone') end
 if r.op == op then return answer('recorded') end
-if r.n ~= run then return answer('superseded') end
+if r.n ~= run then
+  overtaken_over(id, run)
+  return answer('superseded')
+end
 local counted = release(id)
 local status = 'ended'
 local _, stop = dead(id)

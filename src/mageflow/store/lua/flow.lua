@@ -205,6 +205,7 @@ local function give_back_slots(id)
       if not held(id) or container.st ~= 'a' then return end
       if call('SREM', P .. 'l:' .. above, id) == 1 then
         put(id, { sl = 0 })
+        call('SADD', P .. 'g:' .. above, id)
         push(refill, above)
       end
       if call('SCARD', P .. 'l:' .. above) > 0 then return end
@@ -241,25 +242,18 @@ hold = function(id, node)
   give_back_slots(id)
 end
 
--- A run that is stopped keeps its slot in every living swarm above it until its last report; so does the walk that stops
--- runs, until it is through.
-local function keep_slots(id, run)
-  local record = rec(id)
-  while record and record.c do
-    local container = rec(record.c)
-    if container and container.k == 's' and container.st == 'a' then
-      call('SADD', P .. 'l:' .. record.c, id .. '~' .. run)
-    end
-    record = container
-  end
-end
-
 local function free_slots(id, run)
   local record = rec(id)
   while record and record.c do
     if call('SREM', P .. 'l:' .. record.c, id .. '~' .. run) == 1 then push(refill, record.c) end
     record = rec(record.c)
   end
+end
+
+-- The last report of a run that was overtaken, or its lapse.
+local function overtaken_over(id, run)
+  if call('ZREM', P .. 'runs', id .. '~' .. run) == 1 then free_slots(id, run) end
+  drain()
 end
 
 -- Begin to cancel the members of a container from `from` on. Those that have not started count as canceled from now on,
@@ -320,13 +314,11 @@ local function chain_goes_on(id, member, st)
   end
 end
 
+local function budget_used_up(r) return r.sf and num(r, 'nf') + num(r, 'nc') >= tonumber(r.sf) end
+
 local function swarm_goes_on(id, member, st)
-  local failures = add(id, 'n' .. st, 1)
-  local r = rec(id)
-  if st ~= 'd' then
-    failures = num(r, 'nf') + num(r, 'nc')
-    if r.sf and failures >= tonumber(r.sf) then return fail_swarm(id, rec(member).es or member) end
-  end
+  add(id, 'n' .. st, 1)
+  if st ~= 'd' and budget_used_up(rec(id)) then return fail_swarm(id, rec(member).es or member) end
   push(refill, id)
 end
 
@@ -337,12 +329,19 @@ local function child_ended(id, member, st, was)
   local above, stop = dead(id)
   if above and r.st == 'a' and not r.wc then begin_walk(id, rec(above).wr, stop) end
   if was == 'a' then add(id, 'na', -1) end
-  if r.k == 's' then call('SREM', P .. 'l:' .. id, member) end
+  if r.k == 's' then
+    call('SREM', P .. 'l:' .. id, member)
+    if rec(member).sl then call('SREM', P .. 'g:' .. id, member) end
+  end
   if r.wc then
     if st == 'c' and r.k == 's' then add(id, 'nc', 1) end
     return settle(id)
   end
-  if r.k == 's' and (r.po or r.st == 'p') then add(id, 'n' .. st, 1) end
+  if r.k == 's' and (r.po or r.st == 'p') then
+    add(id, 'n' .. st, 1)
+    if r.st == 'p' and st ~= 'd' then put(id, { es = rec(member).es or member }) end
+    if r.po then push(refill, id) end
+  end
   if r.po or r.st ~= 'a' then return end
   if r.k == 'c' then chain_goes_on(id, member, st) else swarm_goes_on(id, member, st) end
 end
@@ -364,7 +363,9 @@ end_node = function(id, st, reason)
   if st ~= 'c' then fire(id, st == 'd' and 's' or 'f') end
   if r.k == 's' then
     call('ZREM', P .. 'out', '!a:' .. id, '!r:' .. id)
-    call('UNLINK', P .. 'q:' .. id, P .. 'w:' .. id, P .. 'o:' .. id, P .. 'l:' .. id)
+    call('UNLINK', P .. 'q:' .. id, P .. 'w:' .. id, P .. 'o:' .. id, P .. 'l:' .. id, P .. 'g:' .. id)
+  elseif r.k == 't' and num(r, 'n') > 1 and call('EXISTS', P .. 'n:' .. id) == 1 then
+    continue('!n:' .. id)
   end
   if r.c then return child_ended(r.c, id, st, was) end
   index(id, r.lv and 'a' or 'p', st)
@@ -516,17 +517,18 @@ local function next_ready(id)
   end
 end
 
--- A mark above cancels a signature that only now comes to move.
-end_canceled = function(id)
+-- End a signature that has not moved as canceled: by a mark above, or by `reason`.
+end_canceled = function(id, reason)
   local r = rec(id)
-  end_node(id, 'c', 'canceled')
-  if r.k ~= 't' and num(r, 'nm') > 0 then begin_walk(id, 'canceled', true) end
+  end_node(id, 'c', reason or 'canceled')
+  if r.k ~= 't' and num(r, 'nm') > 0 then begin_walk(id, reason or 'canceled', true) end
 end
 
 -- Fill the free slots of a swarm; end it when there is nothing left to wait for.
 refill = function(id)
   local r = rec(id)
-  if r.st ~= 'a' or r.po or dead(id) then return end
+  if r.st ~= 'a' or dead(id) then return end
+  if r.po then return give_back_slots(id) end
   local mark, node = held(id)
   if mark == 'c' then return end_canceled(id) end
   if mark then return hold(id, node) end
@@ -541,6 +543,7 @@ refill = function(id)
     elseif rec(member).sl == 'q' and call('SADD', P .. 'l:' .. id, member) == 1 then
       slots = slots + 1
       drop_fields(member, 'sl')
+      call('SREM', P .. 'g:' .. id, member)
       go_on(member)
     elseif rec(member).st == 'p' and not rec(member).sl and call('SADD', P .. 'l:' .. id, member) == 1 then
       slots = slots + 1
@@ -566,6 +569,8 @@ local function activate(id, own)
     put(member, { rd = 1 })
     push(ready, member)
   else
+    -- Members that were canceled before count.
+    if budget_used_up(r) then return fail_swarm(id, r.es) end
     if own == 1 then run_waiting(id) else push(refill, id) end
   end
 end

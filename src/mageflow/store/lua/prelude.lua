@@ -8,7 +8,7 @@ ARGV[2]  settings, ten numbers: never-started ttl (task chain swarm), finished t
 
 Keys behind the prefix
   out        zset    outbox: signature id (dispatch row) or `!<kind>:<id>` (continue row) -> due time in ms
-  runs       zset    signature id of an accepted run -> last sign of life of its worker in ms
+  runs       zset    signature id of an accepted run, `<id>~<run>` of one that was overtaken -> last sign of life in ms
   ix:<st>    zset    roots by status: p -> expiry of the never started, a -> start, d f c -> expiry of the finished
   workers    zset    worker -> last beat;   tasks  hash  name -> definition;   lo  hash  name -> offer of the newest start
   drafts     zset    draft id -> time of its expiry;   op:<op>  string  repeats
@@ -18,10 +18,14 @@ Keys behind the prefix
   w:<id>     list    members of a swarm that no run or close has made ready yet
   q:<id>     list    ready members of a swarm; `*n` stands for the next n of w:<id>
   o:<id>     list    member swarms that one of their members opened, before the own run of both
-  l:<id>     set     slots of a swarm: member ids, `<id>~<run>` for a run that outlived its member, `<id>~w` for a walk
+  l:<id>     set     slots of a swarm: member ids, `<id>~<run>` for a run that outlived its member or was overtaken by the
+                     task's next attempt, `<id>~w` for a walk
+  g:<id>     set     members of a swarm that are held and gave their slot back
   h:<id>     list    what the mark of this node holds, or what waits for the slot that it gave back
   stamp      string  counter of interrupts and cancels
   k:<id>     list    copies still to be made for a fired callback;   x:<id>  list  records still to be expired
+  n:<id>     zset    what the runs of this task created, roots only -> the newest run that asked for it
+  schema     string  version of the records, 1 where there is none: scripts of an older version refuse to touch them
 
 Fields of a record
   k kind (t task, c chain, s swarm)   st status (p a d f c)   c container   x index in a chain   o signature that fired it
@@ -41,6 +45,9 @@ local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local op = ARGV[1]
 local settings = {}
 for number in string.gmatch(ARGV[2] or '', '%S+') do settings[#settings + 1] = tonumber(number) end
+local SCHEMA = 1
+local schema = call('GET', P .. 'schema')
+if schema and tonumber(schema) > SCHEMA then return redis.error_reply('NEWER ' .. schema) end
 local KIND = { t = 1, c = 2, s = 3 }
 local ENDED = { d = true, f = true, c = true }
 local OFFER_AFTER = 2000
@@ -144,6 +151,21 @@ local function overtaken(id)
     id = record.c or record.o
   end
   return false
+end
+
+-- A run that is stopped, or overtaken, keeps its slot in every living swarm above it until its last report; so does the
+-- walk that stops runs, until it is through.
+local function keep_slots(id, run)
+  local record, kept = rec(id), false
+  while record and record.c do
+    local container = rec(record.c)
+    if container and container.k == 's' and container.st == 'a' then
+      call('SADD', P .. 'l:' .. record.c, id .. '~' .. run)
+      kept = true
+    end
+    record = container
+  end
+  return kept
 end
 
 -- The outermost container above, or the signature itself, that gave its slot back.

@@ -21,8 +21,11 @@ if r.hd then return answer('stale') end
 local d, a = num(r, 'd'), num(r, 'a')
 if dispatch < d or (dispatch == d and attempt < a) then return answer('stale') end
 local seen_alive = call('ZSCORE', P .. 'runs', id)
-if dispatch == d and attempt == a and r.sd == d .. '.' .. a then
-  if seen_alive and tonumber(seen_alive) > now - settings[9] then return answer('duplicate') end
+local alive = seen_alive and tonumber(seen_alive) > now - settings[9]
+if alive then
+  if dispatch == d and attempt == a and r.sd == d .. '.' .. a then return answer('duplicate') end
+  -- The task manager's next attempt overtakes a run that lives: what that one holds it holds under its own name.
+  if keep_slots(id, r.n) then call('ZADD', P .. 'runs', seen_alive, id .. '~' .. r.n) end
 end
 local newest = r.tn and r.oa and call('HGET', P .. 'lo', r.tn)
 call('ZREM', P .. 'out', id)

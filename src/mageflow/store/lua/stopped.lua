@@ -6,7 +6,10 @@ Returns {'recorded', rows, nodes, continues} or gone, superseded.
 local id = ARGV[3]
 local r = rec(id)
 if not r then return answer('gone') end
-if r.n ~= ARGV[4] then return answer('superseded') end
+if r.n ~= ARGV[4] then
+  overtaken_over(id, ARGV[4])
+  return answer('superseded')
+end
 local counted = release(id)
 if counted and not ENDED[r.st] and not drop(id) then ready_again(id) end
 drain()

@@ -47,6 +47,8 @@ for _, id in ipairs(due) do
 end
 
 local function lapse(id)
+  local overtaken, run = string.match(id, '^(.*)~(%d+)$')
+  if overtaken then return overtaken_over(overtaken, run) end
   local r = rec(id)
   local counted = release(id)
   if not ENDED[r.st] and not drop(id) then
@@ -67,7 +69,7 @@ end
 local gap, heard = tonumber(call('GET', P .. 'gap') or 0), tonumber(call('GET', P .. 'beat') or now)
 if now - gap > settings[9] and now - heard <= 2000 then
   for _, id in ipairs(call('ZRANGEBYSCORE', P .. 'runs', '-inf', int(now - settings[9]), 'LIMIT', 0, 20)) do
-    if rec(id) then lapse(id) else call('ZREM', P .. 'runs', id) end
+    if rec((string.gsub(id, '~.*$', ''))) then lapse(id) else call('ZREM', P .. 'runs', id) end
   end
 end
 
