@@ -81,7 +81,7 @@ class Node:
 
     @property
     def left_runs(self) -> list[tuple[Node, int]]:
-        """Runs below that were stopped, or overtaken by the next attempt, and have not reported yet: they keep slots."""
+        """Runs below that were stopped, or overtaken by the next attempt, and have yet to report: they keep slots."""
         left = [(task, task.run) for task in self.members if task.running and task.status == "c"]
         left += [(task, run) for task in self.members for run in task.overtaken]
         return left + [below for member in self.members for below in member.left_runs]

@@ -70,10 +70,13 @@ class ClientHost:
         if source is None:
             server = await EmbeddedServer.acquire(self._directory)
             source = server.url
+        engine = None
         try:
             engine = Engine(source, self._config, self._backend, self._tasks, self._client)
             await engine.open()
         except BaseException:
+            if engine is not None:
+                await engine.close()
             if server is not None:
                 await server.release()
             raise

@@ -136,7 +136,7 @@ async def test_second_start_in_one_attempt_is_refused(make_client: MakeClient) -
 
 
 async def test_what_an_earlier_attempt_alone_asked_for_is_canceled(make_client: MakeClient) -> None:
-    """Never started and not asked for again: canceled at the end of the task, large or small; members and callbacks stay."""
+    """Never started, not asked for again: canceled at the end of the task, large or small; members stay."""
     made = Made(make_client())
     first: list[str] = []
 

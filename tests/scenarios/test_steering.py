@@ -242,7 +242,9 @@ async def test_open_swarm_with_suspended_members_is_not_abandoned(make_client: M
         timer = f"!a:{swarm.id}"
         first = server.connection.zscore(server.keys.outbox, timer)
         assert first is not None
-        await eventually(lambda: (server.connection.zscore(server.keys.outbox, timer) or 0) > first, "the timer runs on")
+        await eventually(
+            lambda: (server.connection.zscore(server.keys.outbox, timer) or 0) > first, "the timer runs on"
+        )
         assert await _has_status(client, swarm.key, Status.ACTIVE)
         await member.resume()
         await swarm.close_swarm()

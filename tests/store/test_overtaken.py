@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from tests.node import Node
@@ -43,9 +41,9 @@ class Overtaken:
 
 
 @pytest.fixture
-def overtaken(driver: Driver) -> Iterator[Overtaken]:
+def overtaken(driver: Driver) -> Overtaken:
     """The state described above."""
-    yield Overtaken(driver)
+    return Overtaken(driver)
 
 
 def test_the_slot_is_free_when_both_have_reported(overtaken: Overtaken) -> None:

@@ -38,7 +38,9 @@ class Flows:
 
     def kinds(self) -> set[str]:
         """Return what all that has not ended waits on."""
-        replies: list[list[bytes]] = [self.driver.run("why", identifier) for identifier in self.driver.snapshot().records]
+        replies: list[list[bytes]] = [
+            self.driver.run("why", identifier) for identifier in self.driver.snapshot().records
+        ]
         return {reply[0].decode() for reply in replies if reply}
 
     def key(self, kind: str, identifier: str) -> str:

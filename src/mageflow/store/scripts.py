@@ -87,7 +87,7 @@ def _list(ids: Sequence[str]) -> Iterable[Argument]:
     return (len(ids), *ids)
 
 
-def change_arguments(change: Change, height: int = 1) -> Iterable[Argument]:  # noqa: PLR0911 - one for each verb
+def change_arguments(change: Change, height: int = 1) -> Iterable[Argument]:  # noqa: C901, PLR0911 - one for each verb
     """Return a change as the verbs of commit.lua; `height` is the least height of a new container."""
     match change:
         case NewSignature():

@@ -220,7 +220,7 @@ class Store:
             return [reply for identifier in ids for reply in await self._page([identifier])]
 
     async def rearm(self, ids: Sequence[str]) -> Answer:
-        """Let signatures go on that wait on nothing, free slots that nothing holds; `extra` names them. One round trip."""
+        """Let go on what waits on nothing, free slots that nothing holds; `extra` names them. One round trip."""
         return await self._run(scripts.REARM, *ids)
 
     async def why(self, identifier: str) -> tuple[str, str, float] | None:
