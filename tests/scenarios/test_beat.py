@@ -81,8 +81,8 @@ async def test_nothing_lapses_after_a_gap(idle: Stage, server: Server) -> None:
 
 
 def _engine(client: Mageflow) -> Engine:
-    assert client._engine is not None
-    return client._engine
+    assert client._host.engine is not None
+    return client._host.engine
 
 
 def _newest_beat(server: Server) -> float:
