@@ -14,7 +14,7 @@ def embedded(config: MageflowConfig) -> Mageflow:
     return Mageflow(config=config)
 
 
-async def call_taskiq(task: Any, message: BaseModel) -> Any:
+async def call_taskiq(client: Mageflow, task: Any, message: BaseModel) -> Any:
     """Call a task of TaskIQ."""
     result = await (await task.kiq(message)).wait_result(check_interval=0.01, timeout=10)
     result.raise_for_error()

@@ -16,6 +16,8 @@ from mageflow.errors import (
     BrokenRecordError,
     StoreUnavailableError,
 )
+from mageflow.flow.event import Failed
+from mageflow.flow.ids import new_id
 from tests.conftest import MakeClient
 from tests.scenarios.refusals import Calls, refused
 from tests.scenarios.support import Server, Stage, nothing
@@ -115,6 +117,17 @@ async def test_redis_away_at_start_up() -> None:
                 await call()
             assert time.monotonic() - begun < 5
             assert "secret" not in str(caught.value)
+
+
+async def test_report_after_the_client_was_closed(idle: Stage) -> None:
+    """What a run reports when its client is closed already is refused at once, and waits for nothing."""
+    engine = await idle.client._host.open()
+    await idle.client.shutdown()
+    before = time.monotonic()
+    with pytest.raises(StoreUnavailableError, match="the client was closed"):
+        await engine.store.apply(Failed(id=new_id(), run=1, error=b"{}"))
+    assert time.monotonic() - before < 1
+    await idle.client.startup()
 
 
 async def _serve(client: Mageflow) -> None:

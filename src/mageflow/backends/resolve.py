@@ -19,7 +19,7 @@ _TABLE = {
 
 
 def make_backend(manager: object | None, *, namespace: str, queue: str) -> Backend:
-    """Return the backend for a task manager's client; for nothing the embedded one, on this queue.
+    """Return the backend for a task manager's client; for nothing the embedded one, on this queue; a backend is taken.
 
     Only the module of the backend that fits is imported.
 
@@ -28,6 +28,8 @@ def make_backend(manager: object | None, *, namespace: str, queue: str) -> Backe
     """
     if manager is None:
         return _load(_EMBEDDED)(queue, namespace)
+    if isinstance(manager, Backend):
+        return manager
     for base in type(manager).__mro__:
         place = _TABLE.get(_name_of(base))
         if place is not None:

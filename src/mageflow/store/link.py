@@ -32,6 +32,7 @@ _SYNC_CLASSES: dict[str, type[Any]] = {
 _pack: Callable[[tuple[Any, ...]], bytes] = getattr(hiredis, "pack_command")  # noqa: B009 - its stub is incomplete
 
 RedisSource = redis.asyncio.Redis | str
+_CLOSED = "the client was closed"
 
 
 def _source_pool(source: RedisSource) -> redis.asyncio.ConnectionPool:
@@ -83,6 +84,7 @@ class Link:
         self._waiting: list[tuple[tuple[Any, ...], asyncio.Future[Any]]] = []
         self._under_way: deque[asyncio.Future[Any]] = deque()
         self._wake = asyncio.Event()
+        self.closed = False
         self._sender: asyncio.Task[None] | None = None
         self._reader: asyncio.Task[None] | None = None
 
@@ -92,6 +94,8 @@ class Link:
         Raises:
             RedisError: what the server answered, or that it could not be reached.
         """
+        if self.closed:
+            raise redis.ConnectionError(_CLOSED)
         if self._sender is None:
             self._sender = asyncio.create_task(self._send(), name="mageflow-send")
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -109,12 +113,15 @@ class Link:
             return await self.call(*command)
 
     async def close(self) -> None:
-        """Close the connection; what is under way fails."""
+        """Close the connection for good; what is under way fails, and so does every later call."""
+        self.closed = True
         tasks = [task for task in (self._sender, self._reader) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._fail(redis.ConnectionError("the client was closed"))
+        self._under_way.extend(future for _, future in self._waiting)
+        self._waiting.clear()
+        self._fail(redis.ConnectionError(_CLOSED))
         await self._connection.disconnect()
 
     async def _send(self) -> None:

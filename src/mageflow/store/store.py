@@ -298,7 +298,7 @@ class Store:
                     raise errors.StoreUnavailableError(self.address, self._newer(str(error))) from error
                 if not _passing(error):
                     raise errors.BrokenRecordError(self.keys.everything, str(error)) from error
-                if not patient and loop.time() > deadline:
+                if self._link.closed or (not patient and loop.time() > deadline):
                     raise errors.StoreUnavailableError(self.address, f"no answer: {error}") from error
                 logger.warning("Redis at %s does not answer, trying again: %s", self.address, error)
             await asyncio.sleep(pause)

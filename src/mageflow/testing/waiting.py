@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import time
 from collections.abc import Awaitable, Callable
 
-DEADLINE = 10.0
-"""Seconds after which a test gives up, unless it says otherwise."""
+DEADLINE = float(os.environ.get("MAGEFLOW_TEST_DEADLINE", "10"))
+"""Seconds after which a test gives up, unless it says otherwise; the environment may give a slow machine more."""
 PAUSE = 0.01
 """Seconds between two looks."""
 

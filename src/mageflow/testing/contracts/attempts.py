@@ -8,6 +8,7 @@ from mageflow import Status
 from mageflow.testing.contracts.base import Contract
 from mageflow.testing.contracts.stage import Stage
 from mageflow.testing.contracts.tasks import ODD_ERRORS, RETRIES, TIME_LIMIT
+from mageflow.testing.waiting import DEADLINE
 
 
 class AttemptContract(Contract):
@@ -66,7 +67,7 @@ class AttemptContract(Contract):
     async def test_time_limit(self, stage: Stage) -> None:
         """A task that takes longer than its time limit is stopped and has failed, with a time-out."""
         signature = await stage.client.asign("hurry", gate="never", error_callbacks=["on-error"])
-        error = await stage.failure(await signature.aio_run_no_wait(), 10 + TIME_LIMIT)
+        error = await stage.failure(await signature.aio_run_no_wait(), DEADLINE + TIME_LIMIT)
         assert "Timeout" in error.type, f"{error.type}: {error.message}"
         assert stage.ledger.count("hurry", "never ended") == 0
         [note] = await stage.settled("on-error", 1)

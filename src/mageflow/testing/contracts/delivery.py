@@ -13,7 +13,7 @@ from mageflow.flow.ids import new_id
 from mageflow.testing.contracts.base import Contract
 from mageflow.testing.contracts.stage import Stage
 from mageflow.testing.contracts.tasks import nothing
-from mageflow.testing.waiting import eventually
+from mageflow.testing.waiting import DEADLINE, eventually
 
 
 class DeliveryContract(Contract):
@@ -30,7 +30,7 @@ class DeliveryContract(Contract):
         count = min(capabilities.bulk + 20, 250)
         members = [await stage.client.asign("add", a=n, b=0) for n in range(count)]
         swarm = await stage.client.aswarm(members, config=SwarmConfig(max_concurrency=None), is_swarm_closed=True)
-        assert await stage.result(await swarm.aio_run_no_wait(), 30) == list(range(count))
+        assert await stage.result(await swarm.aio_run_no_wait(), 3 * DEADLINE) == list(range(count))
         ran = sorted(note["a"] for note in stage.ledger.of("add"))
         assert ran == list(range(count)), f"{len(ran)} runs for {count} members"
 
@@ -117,13 +117,13 @@ class DeliveryContract(Contract):
         handles = [await idle.start("echo", {"n": n}) for n in range(3)]
         assert [await handle.status() for handle in handles] == [Status.PENDING] * 3
         async with idle.subject.serve(idle.client):
-            assert [await idle.result(handle, 20) for handle in handles] == [{"n": n} for n in range(3)]
+            assert [await idle.result(handle, 2 * DEADLINE) for handle in handles] == [{"n": n} for n in range(3)]
         assert sorted(note["n"] for note in idle.ledger.of("echo")) == [0, 1, 2]
 
     async def test_signed_by_name_elsewhere(self, stage: Stage) -> None:
         """A client that has no function and runs nothing signs by name, with the retries of the task."""
         other = await stage.add_client()
-        assert await (await other.asign("add", a=2)).aio_run(timeout=10) == 3
+        assert await (await other.asign("add", a=2)).aio_run(timeout=DEADLINE) == 3
         flaky = await (await other.asign("flaky", name="far", failures=2)).aio_run_no_wait()
         assert await stage.result(flaky) == "far"
         assert stage.ledger.count("flaky", "far") == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,14 +19,14 @@ class OutsideContract(Contract):
     @pytest.mark.parametrize("name", ["total", "total-thread"])
     async def test_plain_call(self, stage: Stage, name: str) -> None:
         """A call by the task manager's own way gets its argument and gives its result; no flow is made of it."""
-        call = stage.subject.call
+        call = partial(stage.subject.call, stage.client)
         assert await call(stage.tasks.made[name], Sum(a=2, b=3)) == {"total": 5}
         assert await stage.run(name, a=2, b=4) == {"total": 6}
         assert await call(stage.tasks.made[name], Sum(a=2)) == {"total": 3}
 
     async def test_plain_call_that_is_retried(self, stage: Stage) -> None:
         """A plain call is retried as often as the task says, and then it has failed."""
-        call, trial = stage.subject.call, stage.tasks.made["trial"]
+        call, trial = partial(stage.subject.call, stage.client), stage.tasks.made["trial"]
         assert await call(trial, Trial(name="mended", failures=RETRIES)) == {"attempts": RETRIES + 1}
         with pytest.raises(Exception, match="lost fails"):
             pytest.fail(f"it did not fail: {await call(trial, Trial(name='lost', failures=9))}")
@@ -44,6 +45,6 @@ class OutsideContract(Contract):
 
         async with idle.subject.serve(client):
             handle = await (await client.asign(look, a=2)).aio_run_no_wait()
-            for result in (await idle.result(handle), await idle.subject.call(look, Sum(a=2))):
+            for result in (await idle.result(handle), await idle.subject.call(client, look, Sum(a=2))):
                 assert result["total"] == 3
                 assert idle.subject.context.__name__ in result["context"]

@@ -25,7 +25,7 @@ from mageflow.testing.contracts.tasks import register_tasks
 from mageflow.testing.contracts.worker import environment_of
 from mageflow.testing.waiting import DEADLINE, eventually
 
-_START = 30.0
+_START = 3 * DEADLINE
 _NO_PROCESSES = "the task manager has no worker processes"
 
 

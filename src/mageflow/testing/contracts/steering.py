@@ -10,7 +10,7 @@ from mageflow import Status, SwarmConfig
 from mageflow.errors import FlowCanceledError, TaskAlreadyRunningError
 from mageflow.testing.contracts.base import Contract
 from mageflow.testing.contracts.stage import Stage
-from mageflow.testing.waiting import eventually
+from mageflow.testing.waiting import DEADLINE, eventually
 
 _AT_ONCE = 1.0
 """Seconds within which running code is stopped."""
@@ -68,7 +68,7 @@ class SteeringContract(Contract):
         handles = [await idle.start("echo", {"n": n}) for n in range(2)]
         await idle.client.pause(handles[0].key)
         async with idle.subject.serve(idle.client):
-            assert await idle.result(handles[1], 20) == {"n": 1}
+            assert await idle.result(handles[1], 2 * DEADLINE) == {"n": 1}
             await idle.run("hello")
             assert idle.ledger.of("echo") == [{"n": 1}]
             await idle.client.resume(handles[0].key)
@@ -120,7 +120,7 @@ class SteeringContract(Contract):
         handles = [await idle.start("echo", {"n": n}) for n in range(2)]
         await idle.client.cancel(handles[0].key)
         async with idle.subject.serve(idle.client):
-            assert await idle.result(handles[1], 20) == {"n": 1}
+            assert await idle.result(handles[1], 2 * DEADLINE) == {"n": 1}
             await idle.run("hello")
         assert idle.ledger.of("echo") == [{"n": 1}]
         with pytest.raises(FlowCanceledError):

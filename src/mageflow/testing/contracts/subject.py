@@ -35,7 +35,7 @@ class Subject:
         make_client: a new client with these settings. Clients of one namespace share their work, in whichever process
             they are; those of different namespaces know nothing of each other, at the task manager either.
         call: calls a task (what `client.task(...)` returned) with a model as its message, as one does without MageFlow,
-            waits, and returns the result; raises when it failed.
+            and returns the result, once it is there; raises when it failed. Takes client, task, message.
         worker: the command that starts a worker process. Its module makes the client by
             `mageflow.testing.contracts.worker_client(make_client)`; `worker_command` returns one that does. SIGTERM
             ends it gracefully. `None`: the task manager has no worker processes.
@@ -48,7 +48,7 @@ class Subject:
     """
 
     make_client: Callable[[MageflowConfig], Mageflow]
-    call: Callable[[Any, BaseModel], Awaitable[Any]]
+    call: Callable[[Mageflow, Any, BaseModel], Awaitable[Any]]
     worker: Sequence[str] | None = None
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
     serve: Callable[[Mageflow], AbstractAsyncContextManager[object]] = serve_here
