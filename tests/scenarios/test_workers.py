@@ -16,13 +16,14 @@ import pytest
 import pytest_asyncio
 
 from mageflow import Mageflow, Status, SwarmConfig
+from mageflow.errors import FlowFailedError
 from tests.conftest import MakeClient
 from tests.eventually import eventually
 
 _FLOWS = """
 import asyncio, os, sys, time
 from pathlib import Path
-from mageflow import Mageflow, MageflowConfig, ReturnValue
+from mageflow import Mageflow, MageflowConfig, handle_task_callback
 
 client = Mageflow(redis_client=os.environ["FLOWS_URL"], config=MageflowConfig(namespace=os.environ["FLOWS_NAMESPACE"]))
 folder = Path(__file__).parent
@@ -32,13 +33,21 @@ def note(name, what):
     with (folder / "log").open("a") as log:
         log.write(f"{os.environ['WORKER']} {name} {what}\\n")
 
-@client.task()
-async def work(name: str) -> str:
+async def hold(name):
     note(name, "started")
     while holds.exists():
         await asyncio.sleep(0.01)
     note(name, "ended")
     return name
+
+@client.task()
+async def work(name: str) -> str:
+    return await hold(name)
+
+@client.task()
+@handle_task_callback(is_idempotent=False)
+async def only_once(name: str) -> str:
+    return await hold(name)
 
 @client.task()
 def plain_work(name: str) -> str:
@@ -190,6 +199,25 @@ async def test_stopped_worker_lets_its_tasks_end(crew: Crew, client: Mageflow) -
     assert first.returncode == 0, crew.output("first")
     assert [await member.aio_run(timeout=10) for member in members[2:]] == ["m2", "m3"]
     assert (crew.count("first", "started"), crew.count("first", "ended"), crew.count("second", "ended")) == (2, 2, 2)
+
+
+async def test_task_that_must_not_run_again_fails_with_its_worker(crew: Crew, client: Mageflow) -> None:
+    """With `is_idempotent=False` the death of its worker fails a task: it does not run again, whoever delivers it."""
+    lost = await crew.start("lost", holding=True)
+    once = await client.asign("only_once", name="once", success_callbacks=["after"])
+    handle = await once.aio_run_no_wait()
+    await eventually(lambda: crew.count("lost", "started") == 1, "it runs")
+    await crew.start("other")
+    lost.send_signal(signal.SIGKILL)
+    with pytest.raises(FlowFailedError, match="must not run again") as caught:
+        await handle.result(15)
+    assert caught.value.type == "WorkerLostError"
+    assert await (await client.asign("only_once", name="next")).aio_run(timeout=10) == "next"
+    assert [line for line in crew.log() if "worker" not in line] == [
+        "lost once started",
+        "other next started",
+        "other next ended",
+    ]
 
 
 @pytest.mark.long

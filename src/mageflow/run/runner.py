@@ -68,9 +68,8 @@ class Runner:
         if binding is None:
             return "unknown task"
         try:
-            answer = await self.store.start(
-                delivery.id, delivery.dispatch, delivery.attempt, self.worker, delivery.manager_run
-            )
+            arguments = (delivery.id, delivery.dispatch, delivery.attempt, self.worker, delivery.manager_run)
+            answer = await self.store.start(*arguments, once=not binding.behaviour.idempotent)
             if answer.status in {"held", "canceled"}:
                 await self.dispatcher.dispatch((await self.store.turned_away(delivery.id)).ready)
         except StoreUnavailableError as error:

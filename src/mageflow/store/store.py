@@ -152,9 +152,14 @@ class Store:
             raise self._refusal(code, identifier, detail)
         return answer
 
-    async def start(self, identifier: str, dispatch: int, attempt: int, worker: str, manager_run: str) -> Answer:
-        """A delivery asks to run: `run` with the number of the run, or why not. One round trip."""
-        return await self._run(scripts.START, identifier, dispatch, attempt, worker, manager_run)
+    async def start(
+        self, identifier: str, dispatch: int, attempt: int, worker: str, manager_run: str, *, once: bool = False
+    ) -> Answer:
+        """A delivery asks to run: `run` with the number of the run, or why not. One round trip.
+
+        With `once` it fails when its worker is lost, and does not run again.
+        """
+        return await self._run(scripts.START, identifier, dispatch, attempt, worker, manager_run, int(once))
 
     async def turned_away(self, identifier: str) -> Answer:
         """A delivery was told that its signature is held or canceled. One round trip."""

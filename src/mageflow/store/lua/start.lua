@@ -1,6 +1,7 @@
 --[[ A delivery asks to run.
 
 ARGV[3] id   [4] dispatch   [5] attempts used before   [6] worker   [7] id of the run at the task manager
+ARGV[8] 1: it must not run again when its worker is lost
 Returns {'run', ..., {run, attempt}} or the reason why not: gone, ended, canceled, held, stale, duplicate.
 A delivery that is held or canceled is to be followed by turned_away.lua.
 Invariant: of the deliveries of one dispatch and attempt one is accepted, unless the lease of that run lapsed.
@@ -22,8 +23,9 @@ local d, a = num(r, 'd'), num(r, 'a')
 if dispatch < d or (dispatch == d and attempt < a) then return answer('stale') end
 local seen_alive = call('ZSCORE', P .. 'runs', id)
 local alive = seen_alive and tonumber(seen_alive) > now - settings[9]
+local again = dispatch == d and attempt == a and r.sd == d .. '.' .. a
+if again and (alive or r.nx) then return answer('duplicate') end
 if alive then
-  if dispatch == d and attempt == a and r.sd == d .. '.' .. a then return answer('duplicate') end
   -- The task manager's next attempt overtakes a run that lives: what that one holds it holds under its own name.
   if keep_slots(id, r.n) then call('ZADD', P .. 'runs', seen_alive, id .. '~' .. r.n) end
 end
@@ -31,7 +33,7 @@ local newest = r.tn and r.oa and call('HGET', P .. 'lo', r.tn)
 call('ZREM', P .. 'out', id)
 call('ZADD', P .. 'runs', int(now), id)
 local fields = { n = num(r, 'n') + 1, w = ARGV[6], op = op, sd = dispatch .. '.' .. attempt, d = dispatch, a = attempt,
-  rt = tonumber(call('GET', P .. 'stamp') or nil) }
+  rt = tonumber(call('GET', P .. 'stamp') or nil), nx = ARGV[8] == '1' and 1 or nil }
 if r.st == 'p' then
   fields.st, fields.t1 = 'a', now
   if r.c then add(r.c, 'na', 1) end

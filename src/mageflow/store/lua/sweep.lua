@@ -53,9 +53,9 @@ local function lapse(id)
   local counted = release(id)
   if not ENDED[r.st] and not drop(id) then
     local lapses = add(id, 'cr', 1)
-    if lapses > settings[7] then
+    if lapses > settings[7] or r.nx then
       call('HSET', P .. 'b:' .. home(id), id .. ':e', '{"type":"WorkerLostError","message":"its worker was lost '
-        .. int(lapses) .. ' times (crash_limit)"}')
+        .. (r.nx and 'and it must not run again (is_idempotent=False)' or int(lapses) .. ' times (crash_limit)') .. '"}')
       push(end_node, id, 'f')
     else
       ready_again(id)
