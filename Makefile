@@ -3,7 +3,7 @@
 #   make demo     a real flow on this machine's own Python files (no server, no configuration)
 #   make test     the test suite           PYTEST_ARGS="-k chain -x" narrows it
 #   make check    everything that reads the code without running it
-#   make chaos    10,000 tasks while workers and the server are killed (SEED=... repeats one)
+#   make chaos    10,000 tasks while workers and servers die (SEED=... repeats one)
 #   make bench    ratios to the bare task manager, side by side
 #   make docs     checks that what the documentation links to is there
 
@@ -63,7 +63,7 @@ fix: .venv/.installed-check
 
 chaos: .venv/.installed-dev
 	@MAGEFLOW_CHAOS_TASKS=10000 MAGEFLOW_CHAOS_SECONDS=120 MAGEFLOW_CHAOS_SEED=$(SEED) \
-		$(BIN)/python -m pytest -m long --timeout=1800 tests/chaos
+		$(BIN)/python -m pytest -s -m long --timeout=1800 tests/chaos
 
 bench: .venv/.installed-dev
 	@$(BIN)/python -m bench $(BENCH_ARGS)

@@ -9,12 +9,16 @@ import re
 from collections.abc import Iterator, Sequence
 
 from tests.chaos.evidence import Evidence, Execution
-from tests.chaos.expected import AFTER_ERROR, expected, given_to_members
+from tests.chaos.expected import Expectations
 from tests.chaos.flows import digest
 from tests.chaos.load import Node
 from tests.store.snapshot import ENDED
 from tests.store.waiting import why
 
+_RECOVERY = 10.0
+"""Seconds after which a killed worker's run must have begun again, where nothing else is wrong."""
+_REPORT = 5.0
+"""Seconds that a word may need to a worker whose machine is busy."""
 _STAYING = re.compile(r"out|runs|workers|tasks|lo|drafts|beat|gap|stamp|ix:[a-z]|queue:.*")
 
 
@@ -31,6 +35,11 @@ class Audit:
         self._state = evidence.state
         self._executions = evidence.executions_by_id()
         self._names: dict[str, str] = {}
+        named = {
+            call.id: call for call in evidence.steering if call.verb == "cancel" and call.id in self._state.records
+        }
+        self._canceled_calls = [call for call in named.values() if self._state.status(call.id) == "c"]
+        self._expect = Expectations(canceled=frozenset(call.id for call in self._canceled_calls))
 
     def faults(self) -> Iterator[str]:
         """Yield every fault; one of a flow names the signature in its plan."""
@@ -39,13 +48,19 @@ class Audit:
             yield from self._node(flow, flow.id, "", free=False)
         yield from self._strangers()
         yield from self._repetitions()
+        yield from self._late_starts()
+        yield from self._clean_leaves()
+        yield from self._slow_recoveries()
         yield from self._bounds()
         yield from self._leftovers()
+        yield from (f"it waited on nothing: {stall}" for stall in self._evidence.stalls)
+        yield from (f"repair found {finding}" for finding in self._evidence.found)
+        yield from (f"the key {name} is there after all lifetimes" for name in self._evidence.left)
 
     # How flows ended.
 
     def _caller(self, flow: Node) -> Iterator[str]:
-        told, must = self._evidence.outcomes.get(flow.name), expected(flow, "")
+        told, must = self._evidence.outcomes.get(flow.name), self._expect.outcome(flow, "")
         if told is None:
             yield f"{flow.name}: its caller was told nothing"
         elif told != must:
@@ -57,7 +72,7 @@ class Audit:
         if identifier not in self._state.records:
             yield f"{node.name}: there is no record {identifier}"
             return
-        status, must = self._state.record(identifier)["st"], expected(node, given)
+        status, must = self._state.record(identifier)["st"], self._expect.outcome(node, given)
         if status not in ENDED:
             if not free or self._state.status(identifier) not in ENDED:
                 yield f"{node.name}: stalled, {identifier} is {status} and waits on {why(self._state, identifier)}"
@@ -68,13 +83,13 @@ class Audit:
             return
         if node.kind == "t":
             yield from self._task(node, identifier, status, must.result)
+            yield from self._spawned(node, identifier, status)
         else:
             yield from self._members(node, identifier, given, status)
         yield from self._callbacks(node, identifier, status, digest(must.result))
 
     def _task(self, node: Node, identifier: str, status: str, result: object) -> Iterator[str]:
-        home = self._state.record(identifier).get("c", identifier)
-        stored = self._state.hashes.get(f"b:{home}", {}).get(f"{identifier}:r")
+        stored = self._stored(identifier)
         if status == "d" and (stored is None or json.loads(stored) != result):
             yield f"{node.name}: the result of {identifier} is {stored}, not {result}"
         ends = [execution.end for execution in self._executions.get(identifier, [])]
@@ -82,21 +97,36 @@ class Audit:
         if wanted is not None and wanted not in ends:
             yield f"{node.name}: {identifier} reads {status}, but its executions ended as {ends}"
 
+    def _spawned(self, node: Node, identifier: str, status: str) -> Iterator[str]:
+        """Check what a task created, the same in each of its runs; a canceled task may not have got there."""
+        for child in node.spawns:
+            ids = {made.id for made in self._evidence.made if made.by == identifier and made.name == child.name}
+            if len(ids) > 1 or (not ids and status != "c"):
+                yield f"{node.name}: {identifier} created {child.name} as {sorted(ids)}"
+            for made in ids:
+                waits = status == "c" and not self._executions.get(made) and self._unstarted(made)
+                yield from () if waits else self._node(child, made, "", free=False)
+
+    def _unstarted(self, identifier: str) -> bool:
+        return self._state.records.get(identifier, {"st": "c"})["st"] in {"p", "c"}
+
     def _members(self, node: Node, identifier: str, given: str, status: str) -> Iterator[str]:
         ids = self._state.entries("m", identifier)
         original = [member.id for member in node.members]
+        if status != "d" and (node.grown or node.inside):
+            original = original[: len(ids)]  # it took no more once it had ended
         known = [place or given for place, given in zip(original, ids, strict=False)]
         if len(ids) != len(original) or (identifier == node.id and ids != known):
             yield f"{node.name}: the members of {identifier} are {ids}, not {original}"
             return
         skipped = False
-        pairs = zip(node.members, ids, given_to_members(node, given), strict=True)
+        pairs = zip(node.members, ids, self._expect.given_to_members(node, given), strict=False)
         for member, member_id, value in pairs:
             if skipped:
                 yield from self._canceled(member, member_id)
                 continue
             yield from self._node(member, member_id, value, free=status == "c" or (status == "f" and node.kind == "s"))
-            skipped = node.kind == "c" and status == "f" and expected(member, value).status == "f"
+            skipped = node.kind == "c" and status == "f" and self._expect.outcome(member, value).status != "d"
 
     def _canceled(self, node: Node, identifier: str) -> Iterator[str]:
         """Check what must never have started."""
@@ -119,7 +149,19 @@ class Audit:
         for template, copy in zip(templates, fired, strict=True):
             if self._state.records.get(copy, {}).get("o") != identifier:
                 yield f"{template.name}: the copy {copy} does not name {identifier}, which fired it"
-            yield from self._node(template, copy, value if status == "d" else AFTER_ERROR, free=False)
+            errors = sorted(self._expect.errors(node), key=lambda error: self._got(copy) != error)
+            # A cancel reaches what was fired below it.
+            free = not self._expect.canceled.isdisjoint(self._path(identifier))
+            yield from self._node(template, copy, value if status == "d" else errors[0], free=free)
+
+    def _got(self, identifier: str) -> object:
+        """Return what stands for the value that a task got, as its result says."""
+        stored = self._stored(identifier)
+        return None if stored is None else json.loads(stored).get("after")
+
+    def _stored(self, identifier: str) -> str | None:
+        home = self._state.record(identifier).get("c", identifier) if identifier in self._state.records else identifier
+        return self._state.hashes.get(f"b:{home}", {}).get(f"{identifier}:r")
 
     # What ran.
 
@@ -139,7 +181,7 @@ class Audit:
 
     def _cut_off(self, executions: Sequence[Execution]) -> Iterator[str]:
         last = executions[-1]
-        if last.end == "stopped" and self._state.records.get(last.id, {}).get("st") != "c":
+        if last.end == "stopped" and last.id in self._state.records and self._state.status(last.id) != "c":
             yield f"{last.name}: the last run of {last.id} was stopped"
 
     def _repeatable(self, first: Execution, second: Execution) -> bool:
@@ -149,11 +191,51 @@ class Audit:
             return True
         if any(freeze.touches(first) for freeze in self._evidence.freezes):
             return True
-        path = {*self._path(first.id)}
-        return any(
-            interrupt.id in path and interrupt.ended >= first.began and interrupt.began <= second.began
-            for interrupt in self._evidence.interrupts
-        )
+        return self._steered(first.id, first.began, second.began, "interrupt")
+
+    def _steered(self, identifier: str, since: float, until: float, *verbs: str) -> bool:
+        """Whether one of these calls reached a signature within a time."""
+        path = {*self._path(identifier)}
+        calls = (call for call in self._evidence.steering if call.verb in verbs and call.id in path)
+        return any(call.ended >= since and call.began <= until for call in calls)
+
+    def _late_starts(self) -> Iterator[str]:
+        """Check that nothing begins below what was canceled."""
+        calls = {call.id: call for call in self._canceled_calls}
+        for execution in self._evidence.executions:
+            for above in self._path(execution.id):
+                late = above in calls and execution.began > calls[above].ended + _REPORT
+                if late and not any(freeze.touches(execution) for freeze in self._evidence.freezes):
+                    yield f"{execution.name}: {execution.id} began after {above} was canceled"
+
+    def _clean_leaves(self) -> Iterator[str]:
+        """Check that a worker that was told to leave brought to an end what it ran."""
+        for leave in self._evidence.leaves:
+            if leave.code:
+                yield f"the worker {leave.process} left with {leave.code}"
+            cut = (e for e in self._evidence.executions if e.process == leave.process and e.end is None)
+            yield from (f"{e.name}: {e.id} was cut off by the clean end of worker {e.process}" for e in cut)
+
+    def recoveries(self) -> Iterator[tuple[Execution, float]]:
+        """Yield what a kill cut off and how long it took to begin again, where nothing else went on meanwhile."""
+        evidence = self._evidence
+        # After an outage nothing lapses for a lease.
+        disturbed = [(outage.began, outage.ended + _RECOVERY) for outage in evidence.outages]
+        disturbed += [(each.began, each.ended) for each in (*evidence.freezes, *evidence.leaves)]
+        for executions in self._executions.values():
+            for first, second in itertools.pairwise(executions):
+                death = evidence.deaths.get(first.process)
+                if death is None or first.end is not None or first.began > death:
+                    continue
+                more = [(other, other) for other in evidence.deaths.values() if other != death]
+                quiet = not any(ended >= death and began <= second.began for began, ended in (*disturbed, *more))
+                if quiet and not self._steered(first.id, 0, second.began, "suspend", "interrupt"):
+                    yield first, second.began - death
+
+    def _slow_recoveries(self) -> Iterator[str]:
+        for execution, seconds in self.recoveries():
+            if seconds >= _RECOVERY:
+                yield f"{execution.name}: {execution.id} began again {seconds:.1f} s after its worker was killed"
 
     def _path(self, identifier: str) -> Iterator[str]:
         """Yield a signature and what is above it, through the callbacks that were fired."""

@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
 from mageflow import Mageflow
 from mageflow.backends.server import EmbeddedServer
@@ -22,14 +23,16 @@ from mageflow.errors import (
 )
 from mageflow.flow.ids import key_of
 from tests.chaos.crew import Crew, Server
-from tests.chaos.evidence import Evidence, Interrupt, Outcome, read_executions, take_snapshot
+from tests.chaos.evidence import Evidence, Outcome, Steering, read_records, take_snapshot
 from tests.chaos.flows import make_client
 from tests.chaos.load import Loader, Maker, Node
 from tests.eventually import eventually
 
-Kind = Literal["workers", "server", "pause", "steer", "double", "skew", "freeze"]
-EVERYTHING: frozenset[Kind] = frozenset({"workers", "server", "pause", "steer", "double", "skew", "freeze"})
+Kind = Literal["workers", "leave", "server", "pause", "steer", "cancel", "double", "skew", "freeze"]
+EVERYTHING: frozenset[Kind] = frozenset(get_args(Kind))
 NAMESPACE = "chaos"
+_LIFETIMES = 30 * 86400.0
+"""Seconds after which no lifetime is left."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +45,7 @@ class Plan:
     kinds: frozenset[Kind] = EVERYTHING
     workers: int = 3
     patience: float = 60.0
-    """Seconds after the end of the chaos in which everything must have ended."""
+    """Seconds after the end of the chaos in which everything must have ended, and again in which all keys must go."""
     flows: tuple[Node, ...] = ()
     """Flows to run besides those that are made from the seed."""
 
@@ -55,13 +58,14 @@ class Run:
     client: Mageflow
     crew: Crew
     server: Server
-    interrupts: list[Interrupt] = field(default_factory=list[Interrupt])
-    steered: int = 0
+    steering: list[Steering] = field(default_factory=list[Steering])
+    whys: Counter[str] = field(default_factory=Counter[str])
+    stalls: list[str] = field(default_factory=list[str])
 
     def __post_init__(self) -> None:
         self._loader = Loader(self.client, self.plan.seed)
         self._random = random.Random(f"{self.plan.seed} chaos")
-        self._holding: set[asyncio.Task[None]] = set()
+        self._background: set[asyncio.Task[None]] = set()
         self._marked: list[str] = []
 
     async def evidence(self) -> Evidence:
@@ -70,52 +74,89 @@ class Run:
         self.server.write_at_once()
         await self.crew.ready()
         await self._unleash(flows)
+        if "workers" in self.plan.kinds:
+            flows += await self._kill_once_more()
         with contextlib.suppress(AssertionError):  # the audit says what is left
             await eventually(self.server.is_idle, "nothing is due and nothing runs", self.plan.patience)
         outcomes = await asyncio.gather(*(self._outcome(flow) for flow in flows))
+        state = take_snapshot(self.server.client, NAMESPACE)
+        executions, made = read_records(self.crew.folder)
+        report = await self.client.repair()
         return Evidence(
             flows=flows,
-            executions=read_executions(self.crew.folder),
-            state=take_snapshot(self.server.client, NAMESPACE),
+            executions=executions,
+            made=made,
+            state=state,
             outcomes={flow.name: told for flow, told in zip(flows, outcomes, strict=True) if told is not None},
             deaths=dict(self.crew.deaths),
-            interrupts=self.interrupts,
+            leaves=self.crew.leaves,
             freezes=self.crew.freezes,
+            outages=self.server.outages,
+            steering=self.steering,
+            whys=self.whys,
+            stalls=self.stalls,
+            found=[f"{finding.kind} {finding.on}: {finding.detail}" for finding in report.findings],
+            left=await self._left(),
         )
 
     async def _unleash(self, flows: list[Node]) -> None:
         """Start the flows evenly over the time of the plan, with all kinds of chaos around them."""
         until = time.monotonic() + self.plan.seconds
-        kinds = self.plan.kinds
-        chaos: list[asyncio.Task[None]] = [asyncio.create_task(self._replace_workers())]
-        if kinds & {"server", "pause"}:
-            chaos.append(asyncio.create_task(self._disturb_server()))
-        if "freeze" in kinds:
-            chaos.append(asyncio.create_task(self._freeze_workers()))
-        if "steer" in kinds:
-            chaos.append(asyncio.create_task(self._steer()))
+        works: dict[Callable[[], Awaitable[None]], set[Kind]] = {
+            self._replace_workers: {"workers"},
+            self._dismiss_workers: {"leave"},
+            self._disturb_server: {"server", "pause"},
+            self._freeze_workers: {"freeze"},
+            self._steer: {"steer", "cancel"},
+        }
+        chaos = [asyncio.ensure_future(work()) for work, kinds in works.items() if kinds & self.plan.kinds]
+        asking = asyncio.create_task(self._ask_why())
         loading: list[asyncio.Task[None]] = []
         for index, flow in enumerate(flows):
             left = (until - time.monotonic()) / (len(flows) - index)
             loading.append(asyncio.create_task(self._loader.run(flow)))
             await asyncio.sleep(max(0.0, left))
-        for task in chaos:
-            task.cancel()
-        for error in await asyncio.gather(*chaos, return_exceptions=True):
-            if isinstance(error, Exception):
-                raise error
+        await _end(*chaos)
         await asyncio.gather(*loading)
-        await asyncio.gather(*self._holding)
+        await asyncio.gather(*self._background)
         for identifier in self._marked:
             await self._steered("resume", identifier)
+        await _end(asking)
+        self.crew.replace_lost()
+
+    def _behind(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
     async def _replace_workers(self) -> None:
         """Kill a worker every two seconds; replace those that are gone."""
         while True:
             await asyncio.sleep(2)
             self.crew.replace_lost()
-            if "workers" in self.plan.kinds:
-                self.crew.kill_any()
+            self.crew.kill_any()
+
+    async def _kill_once_more(self) -> list[Node]:
+        """Kill a worker in the middle of its work, and nothing else: see how long it takes until that goes on."""
+        flows = [Node(name=f"last{index}", pause=3.0) for index in range(30)]
+        await self.crew.ready()
+        await asyncio.gather(*(self._loader.run(flow) for flow in flows))
+        ids = {flow.id for flow in flows}
+
+        def running() -> list[int]:
+            return [e.process for e in read_records(self.crew.folder)[0] if e.id in ids and e.end is None]
+
+        await eventually(lambda: len(running()) > 5, "the last tasks run", self.plan.patience)
+        processes = running()
+        busy = max(processes, key=processes.count)
+        self.crew.kill(next(process for process in self.crew.living if process.pid == busy))
+        return flows
+
+    async def _dismiss_workers(self) -> None:
+        """Tell workers to leave; they are given the time to."""
+        while True:
+            await asyncio.sleep(self._random.uniform(1, 3))
+            self._behind(self.crew.dismiss_any())
 
     async def _freeze_workers(self) -> None:
         """Stop workers for longer than a lease, one after the other."""
@@ -131,17 +172,25 @@ class Run:
                 if kind in self.plan.kinds:
                     await (self.server.kill() if kind == "server" else self.server.pause(self._random.uniform(1, 3.5)))
 
+    def _anyone(self) -> Node | None:
+        """Return a signature of the flows that were started last: a flow, a container, a member."""
+        recent = self._loader.started[-8:]
+        return self._random.choice([n for n in self._random.choice(recent).walk() if n.id]) if recent else None
+
     async def _steer(self) -> None:
-        """Hold random signatures for a while: flows, containers, members."""
+        """Hold random signatures for a while, or cancel them."""
+        verbs = {"steer": ["suspend", "interrupt"], "cancel": ["cancel"]}
+        possible = [verb for kind, names in verbs.items() if kind in self.plan.kinds for verb in names]
         while True:
             await asyncio.sleep(self._random.uniform(0.02, 0.3))
-            if self._loader.started:
-                recent = self._loader.started[-8:]
-                node = self._random.choice([node for node in self._random.choice(recent).walk() if node.id])
-                verb = self._random.choice(["suspend", "interrupt"])
-                task = asyncio.create_task(self._hold(verb, node.id, self._random.uniform(0, 1.5)))
-                self._holding.add(task)
-                task.add_done_callback(self._holding.discard)
+            verb, node = self._random.choice(possible), self._anyone()
+            if node is None or (verb == "cancel" and (node.adds or self._random.random() < 0.5)):
+                continue  # without the one that adds the others, and closes it, a swarm would stay open
+            self._behind(
+                self._steered("cancel", node.id)
+                if verb == "cancel"
+                else self._hold(verb, node.id, self._random.uniform(0, 1.5))
+            )
 
     async def _hold(self, verb: str, identifier: str, seconds: float) -> None:
         self._marked.append(identifier)
@@ -156,15 +205,38 @@ class Run:
             "suspend": self.client.pause,
             "interrupt": self.client.interrupt,
             "resume": self.client.resume,
+            "cancel": self.client.cancel,
         }
         while True:
             with contextlib.suppress(StoreUnavailableError):
                 with contextlib.suppress(TaskAlreadyRunningError):
                     await verbs[verb](key)
                 break
-        self.steered += 1
-        if verb == "interrupt":
-            self.interrupts.append(Interrupt(id=identifier, began=began, ended=time.monotonic()))
+        self.steering.append(Steering(verb=verb, id=identifier, began=began, ended=time.monotonic()))
+
+    async def _ask_why(self) -> None:
+        """Ask what signatures wait on, whatever happens to them."""
+        while True:
+            await asyncio.sleep(0.05)
+            if (node := self._anyone()) is None:
+                continue
+            with contextlib.suppress(StoreUnavailableError):
+                wait = await self.client.why(key_of(NAMESPACE, node.id))
+                if wait is not None:
+                    self.whys[wait.kind] += 1
+                if wait is not None and wait.kind == "nothing":
+                    self.stalls.append(f"{node.name}, {wait}")
+
+    async def _left(self) -> list[str]:
+        """Return what is left once all lifetimes are over; that of a template begins when what names it has gone."""
+
+        def aged() -> bool:
+            self.server.age(_LIFETIMES)
+            return not self.server.left()
+
+        with contextlib.suppress(AssertionError):  # the audit says what is left
+            await eventually(aged, "no key is left", self.plan.patience)
+        return self.server.left()
 
     async def _outcome(self, flow: Node) -> Outcome | None:
         """Ask like a caller; nothing is told where it has not ended."""
@@ -179,6 +251,15 @@ class Run:
             return Outcome(status="c")
         except ResultTimeoutError:
             return None
+
+
+async def _end(*tasks: asyncio.Future[None]) -> None:
+    """Cancel tasks that never end; raise what ended one."""
+    for task in tasks:
+        task.cancel()
+    for error in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(error, Exception):
+            raise error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,11 +292,12 @@ async def run_chaos(plan: Plan, folder: Path) -> Report:
         with crew.at_work(plan.workers):
             run = Run(plan=plan, client=client, crew=crew, server=server)
             evidence = await run.evidence()
+            calls = Counter(call.verb for call in evidence.steering)
             summary = (
                 f"seed {plan.seed}: {len(evidence.flows)} flows, {len(evidence.executions)} executions, "
-                f"{crew.kills} workers killed, {len(crew.freezes)} frozen, "
+                f"{crew.kills} workers killed, {len(crew.leaves)} left, {len(crew.freezes)} frozen, "
                 f"server killed {server.kills} and stopped {server.pauses} times, "
-                f"{run.steered} calls that steer, {time.monotonic() - began:.0f} s"
+                f"steered {dict(calls)}, waits seen {dict(evidence.whys)}, {time.monotonic() - began:.0f} s"
             )
     finally:
         await client.shutdown()

@@ -6,23 +6,29 @@ import asyncio
 import contextlib
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import redis
 from redis.exceptions import RedisError
 
 from mageflow.store.keys import Keys
-from tests.chaos.evidence import Freeze
+from tests.chaos.evidence import Freeze, Leave, Outage
 from tests.eventually import eventually
 
 _ROOT = Path(__file__).parents[2]
 _MOST_SKEW = 300
+_LEAVING = 40.0
+"""Seconds after which a worker that was told to leave must be gone; it may be frozen for some of them."""
+_FIXED = re.compile(r"tasks|lo|beat|gap|stamp|workers|queue:.*")
+"""Keys that a namespace needs as long as there are workers."""
 
 
 @dataclass(kw_only=True)
@@ -37,6 +43,8 @@ class Crew:
     deaths: dict[int, float] = field(default_factory=dict[int, float])
     failures: list[str] = field(default_factory=list[str])
     freezes: list[Freeze] = field(default_factory=list[Freeze])
+    leaves: list[Leave] = field(default_factory=list[Leave])
+    leaving: list[subprocess.Popen[bytes]] = field(default_factory=list["subprocess.Popen[bytes]"])
     kills: int = 0
     _started: int = 0
 
@@ -63,8 +71,10 @@ class Crew:
     async def ready(self) -> None:
         """Return when every worker runs."""
         for process in self.living:
-            output = self.output(process.pid)
-            await eventually(lambda output=output: "ready" in output.read_text(), "the worker is ready", deadline=20)
+            await eventually(lambda process=process: self._is_up(process), "the worker is ready", deadline=40)
+
+    def _is_up(self, process: subprocess.Popen[bytes]) -> bool:
+        return "ready" in self.output(process.pid).read_text()
 
     def kill(self, process: subprocess.Popen[bytes]) -> None:
         """Kill a worker with SIGKILL."""
@@ -77,6 +87,29 @@ class Crew:
         """Kill one of the workers and replace it."""
         self.kill(self.random.choice(self.living))
         self.start()
+
+    async def dismiss_any(self) -> None:
+        """Tell one of the workers that are up to leave in the clean way, and replace it at once."""
+        up = [process for process in self.living if self._is_up(process)]
+        if not up:
+            return
+        process = self.random.choice(up)
+        self.living.remove(process)
+        self.leaving.append(process)
+        began = time.monotonic()
+        process.terminate()
+        self.start()
+        with contextlib.suppress(AssertionError):
+            await eventually(lambda: process.poll() is not None, "the worker has left", _LEAVING)
+        self.leaving.remove(process)
+        if process.returncode is None:
+            self.failures.append(f"worker {process.pid} did not leave: {self.output(process.pid).read_text()[-2000:]}")
+            process.kill()
+            process.wait()
+            self.deaths[process.pid] = time.monotonic()
+        else:
+            leave = Leave(process=process.pid, began=began, ended=time.monotonic(), code=process.returncode)
+            self.leaves.append(leave)
 
     async def freeze_any(self, seconds: float) -> None:
         """Stop one of the workers for some seconds; it goes on where it was, unless it was killed meanwhile."""
@@ -109,8 +142,9 @@ class Crew:
         try:
             yield
         finally:
-            for process in list(self.living):
-                self.kill(process)
+            for process in [*self.living, *self.leaving]:
+                process.kill()
+                process.wait()
 
 
 class Server:
@@ -119,7 +153,9 @@ class Server:
     def __init__(self, url: str, namespace: str) -> None:
         self._keys = (Keys(namespace).outbox, f"{{mf:{namespace}}}:runs")
         self.client: redis.Redis = redis.Redis.from_url(url, socket_timeout=5)
+        self._prefix = f"{{mf:{namespace}}}:"
         self.kills = self.pauses = 0
+        self.outages: list[Outage] = []
 
     def write_at_once(self) -> None:
         """Let it hand every write to the system before it answers.
@@ -133,11 +169,12 @@ class Server:
 
     async def kill(self) -> None:
         """Kill it with SIGKILL; return when its keeper has started another that answers."""
-        before = self._process()
+        before, began = self._process(), time.monotonic()
         self.kills += 1
         os.kill(before, signal.SIGKILL)
         await eventually(lambda: self._is_another_than(before), "the server was started again", deadline=20)
         self.write_at_once()
+        self.outages.append(Outage(began=began, ended=time.monotonic()))
 
     def _is_another_than(self, before: int) -> bool:
         try:
@@ -147,13 +184,35 @@ class Server:
 
     async def pause(self, seconds: float) -> None:
         """Stop the process for some seconds."""
-        process = self._process()
+        process, began = self._process(), time.monotonic()
         self.pauses += 1
         os.kill(process, signal.SIGSTOP)
         try:
             await asyncio.sleep(seconds)
         finally:
             os.kill(process, signal.SIGCONT)
+            self.outages.append(Outage(began=began, ended=time.monotonic()))
+
+    def age(self, seconds: float) -> None:
+        """Let everything be older by so much that has a lifetime: keys, and what is listed with its expiry."""
+        keys = [*cast("Iterator[bytes]", self.client.scan_iter(match=f"{self._prefix}*", count=1000))]
+        with self.client.pipeline(transaction=False) as pipeline:
+            for key in keys:
+                pipeline.pttl(key)
+            for key, left in zip(keys, cast("list[int]", pipeline.execute()), strict=True):
+                if left >= 0:
+                    pipeline.pexpire(key, max(1, left - int(seconds * 1000)))
+            pipeline.execute()
+        for name in ("ix:p", "ix:d", "ix:f", "ix:c", "drafts"):
+            listed = cast("list[tuple[bytes, float]]", self.client.zrange(self._prefix + name, 0, -1, withscores=True))
+            for member, expiry in listed:
+                self.client.zadd(self._prefix + name, {member: expiry - seconds * 1000}, xx=True)
+
+    def left(self) -> list[str]:
+        """Return the keys that are there, but for the fixed ones."""
+        found = cast("Iterator[bytes]", self.client.scan_iter(match=f"{self._prefix}*", count=1000))
+        names = [key.decode().removeprefix(self._prefix) for key in found]
+        return sorted(name for name in names if not _FIXED.fullmatch(name))
 
     def is_idle(self) -> bool:
         """Whether nothing is due and nothing runs."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,12 +35,40 @@ class Execution:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Interrupt:
-    """A call that interrupted a signature, from its beginning to its answer."""
+class Made:
+    """What a task says that it created."""
 
+    by: str
+    name: str
+    id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Steering:
+    """A call that interrupted, suspended or canceled a signature, from its beginning to its answer."""
+
+    verb: str
     id: str
     began: float
     ended: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outage:
+    """A time in which the server was down, stopped or loading."""
+
+    began: float
+    ended: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leave:
+    """A process that was told to leave in the clean way, and did."""
+
+    process: int
+    began: float
+    ended: float
+    code: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,15 +95,26 @@ class Outcome:
 
 @dataclass(kw_only=True)
 class Evidence:
-    """Everything about one run of the chaos test."""
+    """Everything about one run of the chaos test.
+
+    `whys` counts what unended signatures were found to wait on, `stalls` are those that waited on nothing. `found` is
+    what `repair` finds at the end, `left` the keys that are there when all lifetimes are over.
+    """
 
     flows: list[Node]
     executions: list[Execution]
     state: Snapshot
+    made: list[Made] = field(default_factory=list[Made])
     outcomes: dict[str, Outcome] = field(default_factory=dict[str, Outcome])
     deaths: dict[int, float] = field(default_factory=dict[int, float])
-    interrupts: list[Interrupt] = field(default_factory=list[Interrupt])
+    leaves: list[Leave] = field(default_factory=list[Leave])
     freezes: list[Freeze] = field(default_factory=list[Freeze])
+    outages: list[Outage] = field(default_factory=list[Outage])
+    steering: list[Steering] = field(default_factory=list[Steering])
+    whys: Counter[str] = field(default_factory=Counter[str])
+    stalls: list[str] = field(default_factory=list[str])
+    found: list[str] = field(default_factory=list[str])
+    left: list[str] = field(default_factory=list[str])
     epoch: float = field(default_factory=lambda: time.time() - time.monotonic())
     """What the clock of the records shows (seconds) when that of the executions shows 0."""
 
@@ -87,23 +126,26 @@ class Evidence:
         return found
 
 
-def read_executions(folder: Path) -> list[Execution]:
+def read_records(folder: Path) -> tuple[list[Execution], list[Made]]:
     """Read what the tasks wrote down."""
-    return parse_executions((folder / RECORDS).read_text().splitlines())
+    return parse_records((folder / RECORDS).read_text().splitlines())
 
 
-def parse_executions(lines: Iterable[str]) -> list[Execution]:
-    """Put beginnings and ends together."""
+def parse_records(lines: Iterable[str]) -> tuple[list[Execution], list[Made]]:
+    """Put beginnings and ends together; and what was created."""
     found: dict[tuple[str, int], Execution] = {}
+    made: list[Made] = []
     for line in lines:
         about = json.loads(line)
         what, at, place = about.pop("what"), about.pop("at"), (about["id"], about["run"])
-        if what == "began":
+        if what == "made":
+            made.append(Made(by=about["id"], name=about["child"], id=about["made"]))
+        elif what == "began":
             assert place not in found, f"run {place} began twice"
             found[place] = Execution(began=at, **about)
         else:
             found[place].end, found[place].ended = what, at
-    return list(found.values())
+    return list(found.values()), made
 
 
 def take_snapshot(client: redis.Redis, namespace: str) -> Snapshot:

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Generator, Mapping
@@ -17,11 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from mageflow import Mageflow, MageflowConfig, TTLConfig
+from mageflow.flow.ids import id_of
 from mageflow.run.context import current_run
+from mageflow.signature import Signature
 from mageflow.swarm import SwarmSignature
 
 RETRIES = 2
-"""Further attempts of `flaky`."""
+"""Further attempts of `flaky` and `spawn`."""
 LIFETIME = 3600.0
 """Seconds that finished flows are kept: until the audit is through."""
 RECORDS = "records"
@@ -38,12 +41,12 @@ class Recorder:
     def __init__(self, folder: Path) -> None:
         self._file = os.open(folder / RECORDS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
-    def note(self, what: str, message: Message) -> None:
+    def note(self, what: str, message: Message, **more: str) -> None:
         """Note what happened to the current run; one write, which a kill leaves out or leaves whole."""
         run = current_run.get()
         assert run is not None
         about = {"id": run.id, "run": run.run, "attempt": run.attempt, "name": message["name"]}
-        line = {**about, "what": what, "process": os.getpid(), "at": time.monotonic()}
+        line = {**about, "what": what, "process": os.getpid(), "at": time.monotonic(), **more}
         os.write(self._file, json.dumps(line).encode() + b"\n")
 
     @contextlib.contextmanager
@@ -55,7 +58,7 @@ class Recorder:
         except asyncio.CancelledError:
             self.note("stopped", message)
             raise
-        except DecidedError:
+        except Exception:
             self.note("failed", message)
             raise
         self.note("ended", message)
@@ -111,10 +114,28 @@ def register(client: Mageflow, recorder: Recorder) -> None:
             await asyncio.sleep(message["pause"])
             return _outcome(message)
 
+    async def spawn(message: Message) -> dict[str, str]:
+        with recorder.execution(message):
+            for child in message["spawns"]:
+                await asyncio.sleep(message["pause"])
+                async with client.abounded_field() if message["atomic"] else contextlib.nullcontext():
+                    made = await _make_child(client, child)
+                    recorder.note("made", message, child=child["name"], made=id_of(client.config.namespace, made.key))
+                    await made.aio_run_no_wait()
+            return _outcome(message)
+
+    client.task(name="spawn", retries=RETRIES)(spawn)
     client.task(name="grow")(grow)
     client.task(name="work")(work)
     client.task(name="plain")(plain)
     client.task(name="flaky", retries=RETRIES)(work)
+
+
+async def _make_child(client: Mageflow, child: Message) -> Signature[Any, Any]:
+    """Create what a task starts: a task, or a chain of tasks."""
+    if "members" in child:
+        return await client.achain([await _make_child(client, member) for member in child["members"]], child["name"])
+    return await client.asign(child["task"], kwargs=child["bound"])
 
 
 def send_twice(client: Mageflow) -> None:
@@ -148,13 +169,15 @@ def skew_clock(seconds: float) -> None:
 
 
 async def main(environment: Mapping[str, str]) -> None:
-    """Run a worker until it is killed."""
+    """Run a worker until it is killed, or told to leave."""
     skew_clock(float(environment.get("CHAOS_SKEW", "0")))
     folder, double = Path(environment["CHAOS_FOLDER"]), environment.get("CHAOS_DOUBLE") == "1"
     async with make_client(folder, environment["CHAOS_NAMESPACE"], double=double).worker(slots=20):
+        leaving = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, leaving.set)
         sys.stdout.write("ready\n")
         sys.stdout.flush()
-        await asyncio.Event().wait()
+        await leaving.wait()
 
 
 if __name__ == "__main__":

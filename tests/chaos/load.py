@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
@@ -12,11 +13,12 @@ from mageflow import Mageflow, SwarmConfig
 from mageflow.errors import (
     AlreadyInContainerError,
     AlreadyStartedError,
+    IllegalMoveError,
     StoreUnavailableError,
     SwarmIsCanceledError,
     SwarmIsClosedError,
 )
-from mageflow.flow.ids import id_of
+from mageflow.flow.ids import id_of, key_of
 from mageflow.signature import Signature
 from mageflow.swarm import SwarmSignature
 from tests.chaos.flows import RETRIES
@@ -30,7 +32,9 @@ class Node:
     """A signature to be made: a task, chain or swarm, with its callbacks.
 
     Of the members of a swarm the last `grown` are added while it runs, by the loader; or the last `inside` by the first
-    of them, which may run again and must not add any twice. `id` is there once the loader created it.
+    of them, which may run again and must not add any twice. A task creates and starts the flows `spawns`, each in a
+    transaction if it is `atomic`. The loader creates and starts what is `at_once` in one transaction. `id` is there
+    once the loader created it.
     """
 
     name: str
@@ -47,17 +51,32 @@ class Node:
     grown: int = 0
     inside: int = 0
     adds: list[tuple[str, dict[str, Any]]] = field(default_factory=list[tuple[str, dict[str, Any]]])
+    spawns: list[Node] = field(default_factory=list["Node"])
+    atomic: bool = False
+    at_once: bool = False
     id: str = ""
 
     @property
     def fails(self) -> bool:
         """Whether the task fails for good."""
-        return self.failures > (RETRIES if self.task == "flaky" else 0)
+        return self.failures > (RETRIES if self.task in {"flaky", "spawn"} else 0)
 
     @property
     def bound_arguments(self) -> dict[str, Any]:
         """The bound arguments of a task."""
-        return {"name": self.name, "pause": self.pause, "failures": self.failures}
+        bound: dict[str, Any] = {"name": self.name, "pause": self.pause, "failures": self.failures}
+        if self.adds:
+            bound["adds"] = self.adds
+        if self.spawns:
+            bound |= {"spawns": [child.description for child in self.spawns], "atomic": self.atomic}
+        return bound
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What a task needs to know to create it."""
+        if self.members:
+            return {"name": self.name, "members": [member.description for member in self.members]}
+        return {"name": self.name, "task": self.task, "bound": self.bound_arguments}
 
     def walk(self) -> Iterator[Node]:
         """Yield it and its members at every depth, callbacks left out."""
@@ -85,7 +104,11 @@ class Maker:
         kind = self._random.choice(kinds) if depth < _DEEPEST else "t"
         make: dict[str, Callable[[str, int], Node]] = {"c": self._chain, "s": self._swarm}
         node = make[kind](name, depth) if kind in make else self._task(name)
+        if kind == "t" and self._random.random() < 0.1:
+            self._let_spawn(node)
         self._add_callbacks(node, depth)
+        if depth == 0 and not (node.inside or node.grown):
+            node.at_once = self._random.random() < 0.2
         return node
 
     def _task(self, name: str) -> Node:
@@ -94,8 +117,21 @@ class Maker:
         pause = self._random.uniform(shortest, longest)
         task = self._random.choice(["work", "work", "work", "plain", "flaky"])
         bad = int(self._random.random() < 0.08)
-        failures = self._random.choice([0, 1, 2, RETRIES + 1]) if task == "flaky" else bad
+        failures = self._of_retried() if task == "flaky" else bad
         return Node(name=name, task=task, pause=round(pause, 4), failures=failures)
+
+    def _of_retried(self) -> int:
+        return self._random.choice([0, 1, 2, RETRIES + 1])
+
+    def _let_spawn(self, node: Node) -> None:
+        """Let a task create and start flows, whatever becomes of the task itself."""
+        node.task, node.failures, node.pause = "spawn", self._of_retried(), min(node.pause, 0.3)
+        node.atomic = self._random.random() < 0.5
+        for index in range(self._random.randint(1, 3)):
+            name = f"{node.name}+{index}"
+            chain = self._random.random() < 0.4
+            parts = [self._task(f"{name}.{step}") for step in range(2)] if chain else []
+            node.spawns.append(Node(name=name, kind="c", members=parts) if chain else self._task(name))
 
     def _members(self, name: str, depth: int, count: int) -> list[Node]:
         return [self._node(f"{name}.{index}", depth + 1) for index in range(count)]
@@ -136,6 +172,10 @@ class Maker:
             node.failure = [self._task(f"{node.name}/e")]
 
 
+class _ChangedMindError(Exception):
+    """Ends a transaction that is to leave nothing behind."""
+
+
 class Loader:
     """Creates flows, starts them, lets them grow; calls that Redis did not answer are made again."""
 
@@ -146,12 +186,47 @@ class Loader:
 
     async def run(self, flow: Node) -> None:
         """Create a flow, start it, and add to it what is to be added while it runs."""
-        signature = await self._create(flow)
-        self.started.append(flow)
+        if self._random.random() < 0.1:
+            await self._change_mind()
+        if flow.at_once:
+            while not await self._at_once(flow):
+                pass
+            self.started.append(flow)
+        else:
+            signature = await self._create(flow)
+            self.started.append(flow)
+            await self._start(flow, signature)
+
+    async def _start(self, flow: Node, signature: Signed) -> None:
         message = {"swarm": signature.key} if flow.inside else None
-        await _insist(lambda: signature.aio_run_no_wait(message), already=(AlreadyStartedError,))
+        try:
+            await _insist(lambda: signature.aio_run_no_wait(message), already=(AlreadyStartedError,))
+        except AlreadyStartedError:
+            raise
+        except IllegalMoveError:  # it was canceled meanwhile; the audit knows whether it was
+            return
         if isinstance(signature, SwarmSignature) and flow.grown:
             await self._grow(flow, signature)
+
+    async def _at_once(self, flow: Node) -> bool:
+        """Create a flow and start it in one transaction; whether it was written, also where that was not answered."""
+        flow.id = ""
+        try:
+            async with self._client.abounded_field():
+                signature = await self._create(flow)
+                await signature.aio_run_no_wait()
+        except StoreUnavailableError:
+            key = key_of(self._client.config.namespace, flow.id)
+            return bool(flow.id) and await _insist(lambda: self._client.load_signature(key)) is not None
+        return True
+
+    async def _change_mind(self) -> None:
+        """Start something in a transaction that fails: it must never run."""
+        with contextlib.suppress(_ChangedMindError):
+            async with self._client.abounded_field():
+                signature = await self._client.asign("work", kwargs=Node(name="never").bound_arguments)
+                await signature.aio_run_no_wait()
+                raise _ChangedMindError
 
     async def _grow(self, flow: Node, swarm: SwarmSignature[Any, Any]) -> None:
         """Add the rest of the members one page after the other, then close; a failed swarm takes no more."""
@@ -161,8 +236,10 @@ class Loader:
             for start in range(0, len(late), page):
                 await asyncio.sleep(self._random.uniform(0, 0.3))
                 added = late[start : start + page]
-                await self._add(swarm, added)
-                flow.members.extend(added)
+                try:
+                    await self._add(swarm, added)
+                finally:  # an answer may have been lost, before the swarm ended
+                    flow.members.extend(added)
             await _insist(swarm.close_swarm)
         except (SwarmIsClosedError, SwarmIsCanceledError):
             return
@@ -184,8 +261,7 @@ class Loader:
     async def _make(self, node: Node, members: list[Signed], success: list[Signed], failure: list[Signed]) -> Signed:
         callbacks: dict[str, Any] = {"success_callbacks": success, "error_callbacks": failure}
         if node.kind == "t":
-            bound = {**node.bound_arguments, "adds": node.adds} if node.adds else node.bound_arguments
-            return await self._client.asign(node.task, kwargs=bound, **callbacks)
+            return await self._client.asign(node.task, kwargs=node.bound_arguments, **callbacks)
         if node.kind == "c":
             return await self._client.achain(members, node.name, **callbacks)
         config = SwarmConfig(max_concurrency=node.bound, stop_after_n_failures=node.budget, on_stop=node.on_stop)

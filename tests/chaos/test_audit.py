@@ -11,16 +11,17 @@ import pytest_asyncio
 
 from tests.chaos.audit import audit
 from tests.chaos.chaos import Plan, run_chaos
-from tests.chaos.evidence import Evidence, Execution, Freeze, Interrupt, Outcome, parse_executions
+from tests.chaos.evidence import Evidence, Execution, Freeze, Leave, Made, Outcome, Steering, parse_records
 from tests.chaos.load import Node
 
 
 def _flows() -> tuple[Node, ...]:
-    """Return a bounded swarm that fires a task, and a chain that fails early."""
+    """Return a bounded swarm that fires a task, a chain that fails early, and a task that creates others."""
     swarm = Node(name="swarm", kind="s", members=[Node(name=f"member{n}") for n in range(4)], bound=2)
     swarm.success = [Node(name="callback")]
     chain = Node(name="chain", kind="c", members=[Node(name="first", failures=1), Node(name="second")])
-    return swarm, chain
+    spawn = Node(name="spawn", task="spawn", spawns=[Node(name="child")])
+    return swarm, chain, spawn
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -193,6 +194,75 @@ def _listed(planted: Planted) -> None:
     planted.state.scores.setdefault("ix:p", {})[planted.evidence.flows[0].id] = 1.0
 
 
+def _cancel(planted: Planted, node: Node, status: str = "c") -> None:
+    planted.evidence.steering.append(Steering(verb="cancel", id=node.id, began=0.0, ended=0.0))
+    planted.state.record(node.id)["st"] = status
+
+
+def _began_after_cancel(planted: Planted) -> None:
+    member = planted.failed_chain().members[-1]
+    _cancel(planted, member)
+    planted.again(planted.evidence.executions[0], id=member.id, name=member.name, end="stopped", began=10.0**6)
+
+
+def _canceled_fired(planted: Planted) -> None:
+    _cancel(planted, planted.firing())
+
+
+def _canceled_unheard(planted: Planted) -> None:
+    chains = (n for n in planted.nodes() if n.kind == "c" and planted.status(n) == "d")
+    _cancel(planted, next(chains).members[-1])
+
+
+def _canceled_untold(planted: Planted) -> None:
+    flow = planted.evidence.flows[0]
+    _cancel(planted, flow)
+    planted.evidence.outcomes[flow.name] = Outcome(status="f")
+
+
+def _cut_off_by_leave(planted: Planted) -> None:
+    cut = planted.executions[planted.done_task().id][0]
+    cut.end = None
+    planted.evidence.leaves.append(Leave(process=cut.process, began=0.0, ended=cut.began + 1, code=0))
+
+
+def _left_in_error(planted: Planted) -> None:
+    planted.evidence.leaves.append(Leave(process=1, began=0.0, ended=1.0, code=1))
+
+
+def _slow_recovery(planted: Planted) -> None:
+    first = planted.executions[planted.done_task().id][0]
+    planted.again(first, began=first.began + 11)
+    planted.evidence.deaths[first.process] = first.began + 0.5
+    first.end = first.ended = None
+
+
+def _created_twice(planted: Planted) -> None:
+    made = next(made for made in planted.evidence.made if made.name == "child")
+    planted.evidence.made.append(Made(by=made.by, name=made.name, id="01ANOTHER"))
+
+
+def _created_nothing(planted: Planted) -> None:
+    planted.evidence.made.clear()
+
+
+def _created_and_left(planted: Planted) -> None:
+    [made, *_] = [made for made in planted.evidence.made if made.name == "child"]
+    planted.state.record(made.id)["st"] = "p"
+
+
+def _stalled_for_a_moment(planted: Planted) -> None:
+    planted.evidence.stalls.append("f0.1")
+
+
+def _to_be_repaired(planted: Planted) -> None:
+    planted.evidence.found.append("orphan b:01ANOTHER")
+
+
+def _outlived(planted: Planted) -> None:
+    planted.evidence.left.append("s:01ANOTHER")
+
+
 _PLANTS: dict[str, Callable[[Planted], None]] = {
     "its caller was told Outcome": _wrong_outcome,
     "its caller was told nothing": _no_outcome,
@@ -212,6 +282,19 @@ _PLANTS: dict[str, Callable[[Planted], None]] = {
     "ran with the message of": _wrong_message,
     "ran again for no reason": _ran_twice,
     "was stopped": _stopped_at_last,
+    "began after": _began_after_cancel,
+    "ended as c and fired": _canceled_fired,
+    "ended as d, not f": _canceled_unheard,
+    "not Outcome(status='c'": _canceled_untold,
+    "was cut off by the clean end": _cut_off_by_leave,
+    "left with 1": _left_in_error,
+    "s after its worker was killed": _slow_recovery,
+    "created child as ['01ANOTHER'": _created_twice,
+    "created child as []": _created_nothing,
+    "child: stalled": _created_and_left,
+    "waited on nothing: f0.1": _stalled_for_a_moment,
+    "repair found orphan": _to_be_repaired,
+    "s:01ANOTHER is there after": _outlived,
     "ran at once, its bound is": _too_many_at_once,
     "the outbox still holds": _row_left,
     "is still counted": _run_left,
@@ -253,18 +336,21 @@ def test_repetition_with_a_cause_is_none(quiet: Evidence, cause: str) -> None:
     elif cause == "next attempt":
         second.attempt = first.attempt + 1
     else:
-        planted.evidence.interrupts = [Interrupt(id=swarm.id, began=first.began, ended=first.ended)]
+        call = Steering(verb="interrupt", id=swarm.id, began=first.began, ended=first.ended)
+        planted.evidence.steering = [call]
     assert audit(planted.evidence) == []
 
 
 def test_beginnings_and_ends_are_put_together() -> None:
-    """What a killed worker wrote has no end; every run has its own execution."""
-    about = {"id": "1", "name": "a", "process": 7}
-    lines = [
+    """What a killed worker wrote has no end; every run has its own execution; what it created is kept."""
+    about: dict[str, str | float] = {"id": "1", "name": "a", "process": 7}
+    lines: list[dict[str, str | float]] = [
         {**about, "run": 1, "attempt": 1, "what": "began", "at": 1.0},
         {**about, "run": 2, "attempt": 1, "what": "began", "at": 2.0},
         {**about, "run": 2, "attempt": 1, "what": "ended", "at": 3.0},
     ]
-    first, second = parse_executions(json.dumps(line) for line in lines)
+    lines.append({**about, "run": 2, "attempt": 1, "what": "made", "at": 2.5, "child": "b", "made": "2"})
+    (first, second), made = parse_records(json.dumps(line) for line in lines)
+    assert made == [Made(by="1", name="b", id="2")]
     assert (first.end, first.ended) == (None, None)
     assert (second.end, second.began, second.ended) == ("ended", 2.0, 3.0)
