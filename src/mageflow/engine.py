@@ -109,6 +109,8 @@ class Engine:
         """Take no more deliveries and let running tasks end; the client stays open."""
         try:
             await self.backend.close()
+            # A receiver that lost its connection knows nothing of what it had begun.
+            await self.runner.idle()
         finally:
             await self.stop_watch()
 

@@ -14,9 +14,11 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+import redis
 
 from mageflow import Mageflow, Status, SwarmConfig
 from mageflow.errors import FlowFailedError
+from mageflow.store.keys import Keys
 from tests.conftest import MakeClient
 from tests.eventually import eventually
 
@@ -218,6 +220,28 @@ async def test_task_that_must_not_run_again_fails_with_its_worker(crew: Crew, cl
         "other next started",
         "other next ended",
     ]
+
+
+async def test_stopped_worker_lets_end_what_it_began_before_its_queue_failed(
+    crew: Crew, client: Mageflow, redis_url: str
+) -> None:
+    """A task that runs since before the worker could not read its queue has its end too when the worker stops."""
+    first = await crew.start("first", command=True, holding=True)
+    early = await (await client.asign("work", name="early")).aio_run_no_wait()
+    await eventually(lambda: crew.count("first", "started") == 1, "it runs")
+    with redis.Redis.from_url(redis_url) as connection:
+        connection.delete(f"{Keys(client.config.namespace).queue}:work")
+    await eventually(lambda: "queue cannot be read" in crew.output("first"), "the queue failed")
+    late = await client.asign("after", mageflow_results="late")
+    assert await late.aio_run(timeout=10) == "late!"
+    first.send_signal(signal.SIGTERM)
+    await eventually(lambda: "stops; a second signal" in crew.output("first"), "the worker stops")
+    await crew.start("second")
+    crew.let_go("first")
+    assert await early.result(10) == "early"
+    await eventually(lambda: first.poll() is not None, "the worker ended")
+    assert first.returncode == 0, crew.output("first")
+    assert (crew.count("first", "ended"), crew.count("second", "ended")) == (1, 0)
 
 
 @pytest.mark.long

@@ -48,12 +48,18 @@ class Runner:
         self._tasks = tasks
         self._beat: Beat | None = None
         self._running: dict[tuple[str, int], RunnerExecution] = {}
+        self._quiet = asyncio.Event()
+        self._quiet.set()
 
     def serve(self, make_beat: Callable[[Callable[[str, int], None]], Beat]) -> None:
         """Begin to keep the lease of this worker."""
         loop = asyncio.get_running_loop()
         self._beat = make_beat(lambda identifier, run: _call_soon(loop, self._stop, identifier, run))
         self._beat.start()
+
+    async def idle(self) -> None:
+        """Wait until every run that began here has reported its end."""
+        await self._quiet.wait()
 
     async def close(self) -> None:
         """Give the lease up."""
@@ -84,6 +90,7 @@ class Runner:
         self.dispatcher.started(delivery.id)
         execution = RunnerExecution(self, delivery, binding, key, answer.extra[0])
         self._running[delivery.id, execution.run] = execution
+        self._quiet.clear()
         if self._beat is not None:
             self._beat.add(delivery.id, execution.run)
         return execution
@@ -91,6 +98,8 @@ class Runner:
     def forget(self, execution: RunnerExecution) -> None:
         """A run reported its end."""
         self._running.pop((execution.id, execution.run), None)
+        if not self._running:
+            self._quiet.set()
         if self._beat is not None:
             self._beat.remove(execution.id, execution.run)
 

@@ -135,8 +135,10 @@ class Link:
                 packed = [_pack(command) for command, _ in batch]
                 self._under_way.extend(future for _, future in batch)
                 await self._connection.send_packed_command(packed, check_health=False)
-            except (RedisError, OSError) as error:
+            except (RedisError, OSError, asyncio.CancelledError) as error:
                 self._under_way.extend(future for _, future in batch if future not in self._under_way)
+                if isinstance(error, asyncio.CancelledError):
+                    raise  # `close` tells the callers
                 await self._lost(error)
 
     async def _connect(self) -> None:
