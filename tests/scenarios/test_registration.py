@@ -73,6 +73,10 @@ def _mapping(values: dict[str, Any]) -> object:
     return values
 
 
+def _anything(message: Any) -> object:
+    return message
+
+
 def _typed_mapping(values: Mapping[str, int]) -> object:
     return dict(values)
 
@@ -98,6 +102,7 @@ def _none() -> object:
     [
         (_mapping, {"a": 1, "x": [2]}),
         (_typed_mapping, {"a": 1, "x": [2]}),
+        (_anything, {"a": 1, "x": [2]}),
         (_by_name, [1, "b", None]),
         (_rest, [1, {"x": [2]}]),
         (cast("Callable[..., object]", _untyped), [1, 2]),

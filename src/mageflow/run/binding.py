@@ -17,7 +17,7 @@ from mageflow.flow.payload import Injection, Json
 from mageflow.run.behaviour import PLAIN, Behaviour, signature_parameter
 
 WHOLE_MESSAGE = ("msg", "message")
-"""Names of a single unannotated parameter that takes the whole message as a mapping."""
+"""Names of a single parameter without an annotation, or of `Any`, that takes the whole message as a mapping."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +169,7 @@ def _takes_whole(parameter: inspect.Parameter, annotation: Any) -> bool:
     """Whether the only parameter is the message itself, not a field of it."""
     if parameter.name in (RESULT_FIELD, ERROR_FIELD) or hasattr(annotation, "__metadata__"):
         return False
-    return _is_mapping(annotation) or (annotation is None and parameter.name in WHOLE_MESSAGE)
+    return _is_mapping(annotation) or (annotation in (None, Any) and parameter.name in WHOLE_MESSAGE)
 
 
 def _model_of_parameters(name: str, parameters: list[inspect.Parameter], hints: dict[str, Any]) -> type[BaseModel]:
