@@ -13,7 +13,7 @@ from types import CodeType, ModuleType
 
 import pytest
 
-from mageflow import Mageflow
+from mageflow import Mageflow, registry
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -35,6 +35,7 @@ async def test_snippets_of_a_page_run_in_order(
     """The snippets of a page run one after the other, with a worker of the first snippet's client running."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("REDIS_URL", redis_url)
+    monkeypatch.setattr(registry, "_declared", {})
     module = ModuleType("snippets")
     monkeypatch.setitem(sys.modules, module.__name__, module)
     names = vars(module)

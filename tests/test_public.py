@@ -14,9 +14,9 @@ import mageflow
 from mageflow import errors
 
 NAMES = """
-AcceptParams ChainSignature ErrorValue Finding FlowHandle Mageflow MageflowConfig MageflowError
-NonRetryableError PauseActionTypes Progress Report ReturnValue Signature Status SwarmConfig SwarmSignature
-TTLConfig TaskSignature Wait abounded_field achain asign aswarm cancel chain errors handle_task_callback interrupt
+AcceptParams ChainSignature ErrorValue Finding FlowHandle Mageflow MageflowConfig MageflowError NonRetryableError
+PauseActionTypes Progress Report ReturnValue Signature Status SwarmConfig SwarmSignature SwitchSignature TTLConfig
+TaskSignature Wait abounded_field achain asign aswarm aswitch cancel chain errors handle_task_callback interrupt
 load_sign load_signature pause register_task remove repair resume resume_task sign start_mageflow swarm why
 """.split()  # noqa: SIM905 - a list literal would be a line for each name
 
@@ -27,6 +27,7 @@ TREE = {
     "ChainTooShortError": "DefinitionError, ValueError",
     "AlreadyInContainerError": "DefinitionError",
     "CycleError": "DefinitionError",
+    "CaseError": "DefinitionError, ValueError",
     "TooDeepError": "DefinitionError",
     "AmbiguousClientError": "DefinitionError",
     "UnknownManagerError": "DefinitionError, TypeError",
@@ -56,6 +57,10 @@ TREE = {
     "EmbeddedServerError": "MageflowError",
     "SubmitRefusedError": "MageflowError",
     "NonRetryableError": "MageflowError",
+    "RecordedError": "MageflowError",
+    "NoCaseError": "RecordedError",
+    "SwarmAbandonedError": "RecordedError",
+    "WorkerLostError": "RecordedError",
 }
 
 

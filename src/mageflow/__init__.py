@@ -5,7 +5,7 @@ Signatures with callbacks, chains, swarms; state in Redis or Valkey.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -18,7 +18,7 @@ from mageflow.flow.message import ErrorValue, ReturnValue
 from mageflow.flow.status import Status
 from mageflow.handle import FlowHandle
 from mageflow.registry import find_client, handle_task_callback, register_task
-from mageflow.signature import ChainSignature, Signature, TaskSignature
+from mageflow.signature import ChainSignature, Signature, SwitchSignature, TaskSignature
 from mageflow.store.link import RedisSource
 from mageflow.swarm import SwarmSignature
 from mageflow.views import Progress, Wait
@@ -41,6 +41,13 @@ async def aswarm(
 ) -> SwarmSignature[Any, Any]:
     """Create a swarm; see `Mageflow.aswarm`."""
     return await find_client().aswarm(tasks, task_name, **options)
+
+
+async def aswitch(
+    chooser: object, cases: Mapping[Any, object], default: object = None, **options: Any
+) -> SwitchSignature[Any, Any]:
+    """Create a switch; see `Mageflow.aswitch`."""
+    return await find_client().aswitch(chooser, cases, default, **options)
 
 
 def abounded_field(*, ignore_redis_error: bool = False) -> AbstractAsyncContextManager[None]:
@@ -130,6 +137,7 @@ __all__ = [
     "Status",
     "SwarmConfig",
     "SwarmSignature",
+    "SwitchSignature",
     "TTLConfig",
     "TaskSignature",
     "Wait",
@@ -137,6 +145,7 @@ __all__ = [
     "achain",
     "asign",
     "aswarm",
+    "aswitch",
     "cancel",
     "chain",
     "errors",

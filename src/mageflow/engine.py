@@ -101,9 +101,13 @@ class Engine:
             self._sweeping = asyncio.create_task(sweeper.run(), name="mageflow-sweeper")
 
     def _register_soon(self, definition: TaskDefinition) -> None:
-        """Make a task known that was declared while the client is open."""
+        """Make a task known that was declared while the client is open, by whatever thread."""
         self.catalog.add(definition)
-        self._registering.append(asyncio.create_task(self.store.register([definition]), name="mageflow-register"))
+
+        def register() -> None:
+            self._registering.append(self.loop.create_task(self.store.register([definition]), name="mageflow-register"))
+
+        self.loop.call_soon_threadsafe(register)
 
     async def stop_serving(self) -> None:
         """Take no more deliveries and let running tasks end; the client stays open."""

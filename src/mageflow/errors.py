@@ -6,6 +6,7 @@
     │   ├── ChainTooShortError          (ValueError) a chain of fewer than two
     │   ├── AlreadyInContainerError     a member that already has a container
     │   ├── CycleError                  a container inside itself
+    │   ├── CaseError                   (ValueError) cases of a switch that cannot be told apart
     │   ├── TooDeepError                nesting beyond 64
     │   ├── AmbiguousClientError        module functions with no client, or several
     │   ├── UnknownManagerError         (TypeError) a client that is of no known task manager
@@ -34,9 +35,13 @@
     ├── StoreUnavailableError           Redis cannot be reached or refuses to serve
     ├── EmbeddedServerError             the embedded Valkey cannot be started
     ├── SubmitRefusedError              the task manager refused a task for good
-    └── NonRetryableError               raised by user code: no further attempt
+    ├── NonRetryableError               raised by user code: no further attempt
+    └── RecordedError                   why a signature failed where no code raised anything
+        ├── NoCaseError
+        ├── SwarmAbandonedError
+        └── WorkerLostError
 
-Recorded by name as the error of a signature, raised by nobody: `SwarmAbandonedError`, `WorkerLostError`.
+What is below `RecordedError` is raised by nobody: it names why a signature failed.
 """
 
 from __future__ import annotations
@@ -97,6 +102,13 @@ class CycleError(DefinitionError):
         self.key = key
         self.container = container
         super().__init__(f"{key} contains {container}, so it cannot become a member of it")
+
+
+class CaseError(DefinitionError, ValueError):
+    """The cases of a switch are bools, ints, strings or enums of them, each once, and there is at least one."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the cases of a switch: {reason}")
 
 
 class TooDeepError(DefinitionError):
@@ -314,3 +326,19 @@ class SubmitRefusedError(MageflowError):
 
 class NonRetryableError(MageflowError):
     """Raise it in a task to end its attempts at once."""
+
+
+class RecordedError(MageflowError):
+    """Why a signature failed where no code raised anything; `FlowFailedError.type` names the class."""
+
+
+class NoCaseError(RecordedError):
+    """No case of a switch equals the result of its chooser, and there is no default."""
+
+
+class SwarmAbandonedError(RecordedError):
+    """An open swarm in which nothing ran, was ready or was added for `active_ttl`."""
+
+
+class WorkerLostError(RecordedError):
+    """The run of a task lost its worker more often than `crash_limit`."""

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from mageflow.config import MageflowConfig, SwarmConfig
 from mageflow.dispatch.catalog import Catalog
 from mageflow.errors import ChainTooShortError, TooManyTasksError, UnrecognizedTaskError
+from mageflow.flow.choice import check_cases, choice_of
 from mageflow.flow.ids import PREFIX, id_of, key_of
 from mageflow.flow.message import injection_of
 from mageflow.flow.payload import Body, Json, dump, plain
@@ -138,6 +139,31 @@ class Planner:
         settings |= {field_name: value for field_name, value in numbers.items() if value is not None}
         return await self._plan(Kind.SWARM, body, members=members, success=success, failure=failure, settings=settings)
 
+    async def switch(
+        self,
+        chooser: object,
+        *,
+        cases: Mapping[Any, object],
+        default: object,
+        name: str | None,
+        kwargs: Mapping[str, Any],
+        success: object,
+        failure: object,
+    ) -> Plan:
+        """Plan a switch: the chooser is its first member, the cases follow.
+
+        Raises:
+            CaseError: a value that no result can equal, one that is there twice, or no case at all.
+        """
+        members, values = [chooser, *cases.values()], [choice_of(value) for value in cases]
+        if default is not None:
+            members.append(default)
+            values.append(b"")
+        check_cases(list(cases), values)
+        body = Body(name=name, kwargs=plain(kwargs, "an argument of a switch"))
+        lines = b"\n".join(values)
+        return await self._plan(Kind.SWITCH, body, members=members, success=success, failure=failure, cases=lines)
+
     async def additions(
         self, container: str, tasks: Iterable[object], messages: Sequence[bytes | None]
     ) -> tuple[list[str], list[Change]]:
@@ -164,11 +190,12 @@ class Planner:
         success: object = None,
         failure: object = None,
         settings: Mapping[str, int | str] | None = None,
+        cases: bytes = b"",
     ) -> Plan:
         settings = {**(settings or {})}
         given = [await self._members(things) for things in (members, _listed(success), _listed(failure))]
         names = [[member.id or member.task_name for member in group] for group in given]
-        identifier = self._replay.identify(kind, body, settings, names)
+        identifier = self._replay.identify(kind, body, settings, names, cases)
         parts, *callbacks = [
             [self._identified(member, identifier, role, index) for index, member in enumerate(group)]
             for role, group in zip(("member", "success", "error"), given, strict=True)
@@ -177,7 +204,7 @@ class Planner:
             self._part(callback, None, None, None) for group in callbacks for callback in group if callback.task_name
         ]
         for index, part in enumerate(parts):
-            changes.append(self._part(part, identifier, index if kind is Kind.CHAIN else None, None))
+            changes.append(self._part(part, identifier, None if kind is Kind.SWARM else index, None))
         ids = tuple(part.id for part in parts)
         if kind is not Kind.TASK:
             settings["nm"] = len(ids)
@@ -193,6 +220,7 @@ class Planner:
             success=[callback.id for callback in callbacks[0]],
             failure=[callback.id for callback in callbacks[1]],
             settings=settings,
+            cases=cases,
         )
         return Plan(root=root, changes=[*changes, root], members=ids)
 

@@ -328,7 +328,7 @@ class Signature(Generic[In, Out]):
         if record.kind is not Kind.TASK:
             ids: list[str] = []
             async for member in members(await self._session.store(), record.id):
-                position = len(ids) if record.kind is Kind.CHAIN else None
+                position = None if record.kind is Kind.SWARM else len(ids)
                 copy = self._session.replay.part(target, "member", len(ids))
                 ids.append(await self._copied(member, copy, target, position, changes))
             settings["nm"] = len(ids)
@@ -346,6 +346,7 @@ class Signature(Generic[In, Out]):
                 success=record.success,
                 failure=record.failure,
                 settings=settings,
+                cases=record.cases,
             )
         )
         return target
@@ -393,3 +394,9 @@ class ChainSignature(Signature[In, Out]):
             message = merge(message, record.body.kwargs)
         if record.kind is Kind.TASK:
             self._session.check_first_message(record, message)
+
+
+class SwitchSignature(Signature[In, Out]):
+    """A chooser, and cases of which its result chooses one."""
+
+    kind = Kind.SWITCH

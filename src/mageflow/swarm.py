@@ -13,7 +13,7 @@ from mageflow.flow.payload import dump, message_of
 from mageflow.flow.signature import Add, Close, NewSignature
 from mageflow.flow.status import Kind, Status
 from mageflow.session import Session
-from mageflow.signature import SNAPSHOT, ChainSignature, In, Out, Signature, TaskSignature
+from mageflow.signature import SNAPSHOT, ChainSignature, In, Out, Signature, SwitchSignature, TaskSignature
 from mageflow.store.codec import Record, record_of
 from mageflow.views import Progress, members, progress_of
 
@@ -182,6 +182,7 @@ _SIGNATURES: dict[Kind, type[Signature[Any, Any]]] = {
     Kind.TASK: TaskSignature,
     Kind.CHAIN: ChainSignature,
     Kind.SWARM: SwarmSignature,
+    Kind.SWITCH: SwitchSignature,
 }
 
 

@@ -15,7 +15,7 @@ from mageflow.flow.ids import id_of
 from mageflow.flow.status import Status
 from mageflow.planner import Plan
 from mageflow.session import Session
-from mageflow.signature import ChainSignature, Signature, TaskSignature
+from mageflow.signature import ChainSignature, Signature, SwitchSignature, TaskSignature
 from mageflow.store.codec import Record, record_of
 from mageflow.swarm import SwarmSignature, signature_of
 from mageflow.views import Wait, why
@@ -147,6 +147,49 @@ class Verbs:
             closed=is_swarm_closed,
         )
         return SwarmSignature[Any, Any](self._session, *await self._created(plan))
+
+    async def aswitch(
+        self,
+        chooser: object,
+        cases: Mapping[Any, object],
+        default: object = None,
+        *,
+        name: str | None = None,
+        success_callbacks: object = None,
+        error_callbacks: object = None,
+        success: object = None,
+        error: object = None,
+        **kwargs: Any,
+    ) -> SwitchSignature[Any, Any]:
+        """Create a switch: the chooser runs, then the case that equals its result, with the chooser's message.
+
+        The switch's result is that of the case; the other cases end as `canceled`. One round trip for each 100 cases.
+
+        Args:
+            chooser: a task or a signature whose result is a bool, int, str, an enum of them, or a model of a union with
+                a discriminator.
+            cases: for each value of the result what runs then: a signature, key, name, task object or function.
+            default: what runs where no case equals the result; without it the switch fails with `NoCaseError`.
+            name: what you call it.
+            success_callbacks: one callback or a list; `success` is the same.
+            error_callbacks: likewise; `error` is the same.
+            kwargs: arguments for chooser and cases.
+
+        Raises:
+            CaseError: no case, one that is there twice, or one that no result can equal.
+            AlreadyInContainerError: a member has a container.
+            UnrecognizedTaskError: nobody registered a name.
+        """
+        plan = await (await self._session.planner()).switch(
+            chooser,
+            cases=cases,
+            default=default,
+            name=name,
+            kwargs=kwargs,
+            success=_joined(success_callbacks, success),
+            failure=_joined(error_callbacks, error),
+        )
+        return SwitchSignature[Any, Any](self._session, *await self._created(plan))
 
     sign, chain, swarm = asign, achain, aswarm
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from mageflow.dispatch.catalog import Catalog
 from mageflow.errors import BrokenRecordError, SignatureNotFoundError
@@ -11,7 +13,7 @@ from mageflow.flow.ids import key_of
 from mageflow.flow.payload import Body, Injection, Json, load, merge
 from mageflow.flow.render import Layer, merged_message
 from mageflow.flow.status import Kind
-from mageflow.store.codec import Record, node_of
+from mageflow.store.codec import Record, node_of, text
 from mageflow.store.results import Results
 from mageflow.store.store import Store
 
@@ -62,7 +64,8 @@ class Composer:
 
     async def _received(self, identifier: str) -> Json:
         """Return the message that a failed signature got; of a chain, the one that its failed member got."""
-        path = [node_of(record) for record in await self._records_above(await self._failed_part(identifier))]
+        records = await self._records_above(await self._failed_part(identifier))
+        path = _path(records[0].id, {record.id: node_of(record) for record in records})
         body = self._body(path[0])
         if path[0].kind is not Kind.TASK or body.name is None:
             return await self._message(path, _NOTHING)
@@ -81,8 +84,13 @@ class Composer:
 
     async def _records_above(self, identifier: str) -> list[Record]:
         records = [await self._record(identifier)]
-        while (container := records[-1].container) is not None:
-            records.append(await self._record(container))
+        above = records[0]
+        while above.container is not None:
+            member, above = above, await self._record(above.container)
+            if above.kind is Kind.SWITCH and member.number("x") > 0:
+                chooser = await self._store.command("LINDEX", self._store.keys.members(above.id), 0)
+                records.append(await self._record(text(chooser)))
+            records.append(above)
         return records
 
     async def _record(self, identifier: str) -> Record:
@@ -103,13 +111,21 @@ class Composer:
 
 
 def _path(identifier: str, nodes: Mapping[str, Node]) -> list[Node]:
-    """Return a signature and its containers, innermost first."""
-    path = [nodes[identifier]]
-    while (container := path[-1].container) is not None and container in nodes:
-        path.append(nodes[container])
+    """Return a signature and its containers, innermost first; before a switch its chooser, where it is none itself."""
+    choosers = {node.container: node for node in nodes.values() if node.index == 0}
+    path, node = [nodes[identifier]], nodes[identifier]
+    while node.container is not None and node.container in nodes:
+        container = nodes[node.container]
+        if container.kind is Kind.SWITCH and node.index:
+            path.append(replace(choosers[container.id], kind=Kind.SWITCH))
+        path.append(container)
+        node = container
     return path
 
 
 def _entry(path: Sequence[Node]) -> Node:
     """Return the signature whose input reaches the first: itself, or a container that it is an entrance of."""
-    return next((node for node in path if node.input_id or node.error_id or node.index), path[-1])
+    for node, above in itertools.pairwise(path):
+        if node.input_id or node.error_id or (node.index and above.kind is Kind.CHAIN):
+            return node
+    return path[-1]

@@ -16,11 +16,12 @@ _LEADING = ("mageflow.run.", "mageflow.backends.", "taskiq.", "concurrent.future
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Succeeded:
-    """The run returned; the result as JSON."""
+    """The run returned; the result as JSON, and what it chooses among the cases of a switch (see `choice_of`)."""
 
     id: str
     run: int
     result: bytes
+    choice: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

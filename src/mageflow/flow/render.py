@@ -23,7 +23,8 @@ def merged_message(path: Sequence[Layer]) -> Json:
     """Return the message of `path[0]`; the containers follow, innermost first.
 
     Later wins: messages of the containers (outermost first; a chain's reaches its first member only), their bound
-    arguments, the signature's own, the message given with the signature itself.
+    arguments, the signature's own, the message given with the signature itself. For a case of a switch its chooser
+    counts as a container between the two.
     """
     own, *containers = path
     message: Json = {}

@@ -14,7 +14,10 @@ Verb = Literal["suspend", "interrupt", "resume", "cancel", "remove"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewSignature:
-    """A signature to be written; members come before their container."""
+    """A signature to be written; members come before their container.
+
+    `cases`: of a switch, the values of its members from the second on as JSON, a line each; an empty line: default.
+    """
 
     id: str
     kind: Kind
@@ -26,6 +29,7 @@ class NewSignature:
     success: Sequence[str] = ()
     failure: Sequence[str] = ()
     settings: Mapping[str, int | str] = field(default_factory=dict[str, "int | str"])
+    cases: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

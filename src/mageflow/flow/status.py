@@ -51,11 +51,13 @@ class Kind(StrEnum):
     TASK = "task"
     CHAIN = "chain"
     SWARM = "swarm"
+    SWITCH = "switch"
 
     @property
     def letter(self) -> str:
         """The kind as records hold it."""
-        return self.value[0]
+        return _LETTERS[self]
 
 
-KIND_OF_LETTER = {"t": Kind.TASK, "c": Kind.CHAIN, "s": Kind.SWARM}
+KIND_OF_LETTER = {"t": Kind.TASK, "c": Kind.CHAIN, "s": Kind.SWARM, "w": Kind.SWITCH}
+_LETTERS = {kind: letter for letter, kind in KIND_OF_LETTER.items()}

@@ -12,6 +12,7 @@ from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnno
 from pydantic_core import PydanticUndefined
 
 from mageflow.errors import InvalidMessageError
+from mageflow.flow.choice import Tell, discriminator_of
 from mageflow.flow.message import ERROR_FIELD, EVERYTHING, RESULT_FIELD, injection_of
 from mageflow.flow.payload import Injection, Json
 from mageflow.run.behaviour import PLAIN, Behaviour, signature_parameter
@@ -35,6 +36,7 @@ class Binding:
     whole: bool
     first: str | None
     returns: TypeAdapter[Any] | None
+    tell: Tell | None = None
     behaviour: Behaviour
     signature: str | None = None
     limit: float | None = None
@@ -143,6 +145,7 @@ def bind(
         whole=whole,
         first=first,
         returns=returns,
+        tell=discriminator_of(hints.get("return")),
         behaviour=behaviour,
         signature=signature,
         limit=limit if behaviour.stagger else None,

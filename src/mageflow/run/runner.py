@@ -12,6 +12,7 @@ from typing import Any
 from mageflow.backends.base import Delivery
 from mageflow.dispatch.dispatcher import Dispatcher
 from mageflow.errors import InvalidMessageError, MageflowError, NonRetryableError, PayloadError, StoreUnavailableError
+from mageflow.flow.choice import choice_of
 from mageflow.flow.command import REFERENCE
 from mageflow.flow.event import AttemptFailed, Failed, Succeeded, error_json
 from mageflow.flow.ids import key_of
@@ -141,6 +142,7 @@ class RunnerExecution:
         self._stopped = False
         self._retried = False
         self._result: bytes | None = None
+        self._choice = b""
 
     async def call(self, message: Json, extra: dict[str, Any]) -> Any:
         """Run an async function; see the interface."""
@@ -202,7 +204,8 @@ class RunnerExecution:
         if self._stopped:
             answer = await store.stopped(self.id, self.run)
         elif error is None and self._result is not None:
-            answer = await store.apply(Succeeded(id=self.id, run=self.run, result=self._result))
+            event = Succeeded(id=self.id, run=self.run, result=self._result, choice=self._choice)
+            answer = await store.apply(event)
         else:
             problem = error or RuntimeError("the task manager reported no outcome")
             answer = await store.apply(Failed(id=self.id, run=self.run, error=self._error(problem)))
@@ -260,6 +263,7 @@ class RunnerExecution:
         value = self._binding.output(value)
         limit = self._runner.store.config.payload_limit
         self._result = dump(value, f"the result of task {self._binding.name!r}", limit)
+        self._choice = choice_of(value, self._binding.tell)
         return value
 
     def _error(self, error: BaseException) -> bytes:

@@ -46,6 +46,7 @@ class Record:
     problem: str | None = None
     source: str = ""
     slots: int = field(default=0)
+    cases: bytes = b""
 
     def number(self, name: str) -> int:
         """Return a counter of the record."""
@@ -126,6 +127,7 @@ def record_of(new: NewSignature) -> Record:
         success=tuple(new.success),
         failure=tuple(new.failure),
         source=new.id,
+        cases=new.cases,
     )
 
 
@@ -160,4 +162,5 @@ def decode_record(identifier: str, reply: list[Any] | None, key: str) -> Record 
         problem=text(reply[8]) or None,
         source=text(reply[9]),
         slots=reply[10],
+        cases=reply[11] or b"",
     )

@@ -56,14 +56,14 @@ REARM = _load("flow", "waiting", "rearm")
 
 def settings_argument(config: MageflowConfig) -> str:
     """Return ARGV[2] of every script, see prelude.lua."""
-    kinds = [config.ttl.of_kind(kind) for kind in ("task", "chain", "swarm")]
+    kinds = [config.ttl.of_kind(kind) for kind in ("task", "chain", "swarm", "switch")]
     numbers = [
         *(in_seconds(ttl.active_ttl) * 1000 for ttl in kinds),
         *(in_seconds(ttl.done_ttl) * 1000 for ttl in kinds),
+        in_seconds(config.ttl.suspended_ttl) * 1000,
+        LEASE * 1000,
         config.crash_limit,
         config.inline_limit,
-        LEASE * 1000,
-        in_seconds(config.ttl.suspended_ttl) * 1000,
     ]
     return " ".join(str(int(number)) for number in numbers)
 
@@ -94,7 +94,7 @@ def change_arguments(change: Change, height: int = 1) -> Iterable[Argument]:  # 
             return (
                 *("node", change.id, change.kind.letter, change.container or ""),
                 *("" if change.index is None else change.index, _fields(change, height)),
-                *(change.body, change.message or "", " ".join(change.success), " ".join(change.failure)),
+                *(change.body, change.message or "", " ".join(change.success), " ".join(change.failure), change.cases),
             )
         case Claim():
             index = "" if change.index is None else change.index

@@ -167,8 +167,8 @@ class Store:
 
     async def apply(self, event: Succeeded | Failed) -> Answer:
         """Record the outcome of a run and what follows from it. One round trip; repeated until Redis answers."""
-        outcome, payload = ("d", event.result) if isinstance(event, Succeeded) else ("f", event.error)
-        return await self._run(scripts.FINISH, event.id, event.run, outcome, payload, patient=True)
+        outcome = ("d", event.result, event.choice) if isinstance(event, Succeeded) else ("f", event.error, b"")
+        return await self._run(scripts.FINISH, event.id, event.run, *outcome, patient=True)
 
     async def attempt_failed(self, event: AttemptFailed) -> Answer:
         """Record that the task manager will run another attempt. One round trip; repeated until Redis answers."""

@@ -2,7 +2,8 @@
 
 ARGV[3..] is a sequence of verbs, each with a fixed number of values (`*` stands for a count and so many values):
   draft id begun                                  what follows are parts: nothing leads to them before they are published
-  node id kind container x fields body message success failure     a new signature; fields: name\31value\31...
+  node id kind container x fields body message success failure cases   a new signature; fields: name\31value\31...
+                                                  cases: of a switch, the values as JSON, a line each, an empty one: default
   claim id container x message                    an existing signature becomes a member (of a swarm: an add follows)
   members container waiting *ids                  appends to the members of a container still to be written; waiting: a swarm's
   publish draft *ids                              the parts are complete; ids: the new signatures without a container
@@ -34,7 +35,7 @@ local SHAPES = {
   draft = { 'id', 'begun' }, publish = { 'id', '*' }, run = { 'id' }, close = { 'id' }, message = { 'id', 'text' },
   patch = { 'id', 'text' }, claim = { 'id', 'container', 'x', 'message' }, members = { 'id', 'waiting', '*' },
   add = { 'id', 'close_on_max', 'run', '*' }, asked = { 'id', 'run', '*' }, steer = { 'id', 'verb_of' },
-  node = { 'id', 'kind', 'container', 'x', 'fields', 'body', 'message', 'success', 'failure' },
+  node = { 'id', 'kind', 'container', 'x', 'fields', 'body', 'message', 'success', 'failure', 'cases' },
 }
 
 while at <= #ARGV do
@@ -249,7 +250,7 @@ function write.publish(change)
   for _, id in ipairs(change.ids) do
     local fields = call('HMGET', P .. 's:' .. id, 'k', 'rf', 'c')
     if tonumber(fields[2] or 0) == 0 and not fields[3] then
-      call('ZADD', P .. 'ix:p', int(now + settings[KIND[fields[1]]]), id)
+      call('ZADD', P .. 'ix:p', int(now + NEW_TTL[fields[1]]), id)
     end
   end
 end
@@ -268,27 +269,23 @@ function write.node(change)
   cache[id] = {}
   put(id, fields)
   local payload = { id, change.body }
-  for suffix, text in pairs({ [':m'] = change.message, [':s'] = change.success, [':f'] = change.failure }) do
+  local texts = { [':m'] = change.message, [':s'] = change.success, [':f'] = change.failure, [':v'] = change.cases }
+  for suffix, text in pairs(texts) do
     if text ~= '' then payload[#payload + 1], payload[#payload + 2] = id .. suffix, text end
   end
   call('HSET', P .. 'b:' .. home(id), unpack(payload))
   each_callback(id, refer)
-  if not fields.c and not draft then call('ZADD', P .. 'ix:p', int(now + settings[KIND[change.kind]]), id) end
+  if not fields.c and not draft then call('ZADD', P .. 'ix:p', int(now + NEW_TTL[change.kind]), id) end
   if draft then call('RPUSH', P .. 'dr:' .. draft, id) end
 end
 
 -- An existing signature moves below a container, its payload into the hash of that container.
 function write.claim(change)
-  local id, from = change.id, P .. 'b:' .. change.id
-  local values = call('HMGET', from, id, id .. ':s', id .. ':f')
-  local moved = { id, values[1] }
-  for i, suffix in ipairs({ ':s', ':f' }) do
-    if values[i + 1] then moved[#moved + 1], moved[#moved + 2] = id .. suffix, values[i + 1] end
-  end
-  if change.message ~= '' then moved[#moved + 1], moved[#moved + 2] = id .. ':m', change.message end
+  local id, from, to = change.id, P .. 'b:' .. change.id, P .. 'b:' .. change.container
   put(id, { c = change.container, x = change.x ~= '' and change.x or nil, dr = draft })
-  call('HSET', P .. 'b:' .. change.container, unpack(moved))
-  call('HDEL', from, id, id .. ':m', id .. ':s', id .. ':f')
+  copy_payload(id, from, id, to)
+  if change.message ~= '' then call('HSET', to, id .. ':m', change.message) end
+  drop_payload(id, from)
   call('ZREM', P .. 'ix:p', id)
   if rec(id).mk then call('ZREM', P .. 'out', '!u:' .. id) end
   if draft then call('RPUSH', P .. 'dr:' .. draft, '<' .. id) end
@@ -378,7 +375,7 @@ local function look_below(id)
   if looks < 0 then return end
   if r.k == 't' or r.st == 'p' then
     if r.hd then give_back_slots(id) end
-  elseif r.st == 'a' and r.k == 'c' then
+  elseif r.st == 'a' and r.k ~= 's' then
     look_below(current_member(id))
   elseif r.st == 'a' then
     local slots = call('SRANDMEMBER', P .. 'l:' .. id, 100)
@@ -396,7 +393,7 @@ local function mark(id, letter)
   put(id, fields)
   if not r.c and not r.o then
     call('ZREM', P .. 'ix:p', id)
-    call('ZADD', P .. 'out', 'NX', int(now + settings[10]), '!u:' .. id)
+    call('ZADD', P .. 'out', 'NX', int(now + SUSPENDED_TTL), '!u:' .. id)
   end
   if call('ZREM', P .. 'out', id) == 1 then hold(id, id) end
   if r.c and r.st == 'a' then look_below(id) end
@@ -418,7 +415,7 @@ function steering.resume(id)
   drop_fields(id, 'mk')
   call('ZREM', P .. 'out', '!u:' .. id)
   if not r.c and not r.o and r.st == 'p' and not r.rd and num(r, 'rf') == 0 then
-    call('ZADD', P .. 'ix:p', int(now + settings[KIND[r.k]]), id)
+    call('ZADD', P .. 'ix:p', int(now + NEW_TTL[r.k]), id)
   end
   release_held(id)
 end

@@ -47,11 +47,11 @@ function steps.a()
   call('ZREM', P .. 'out', ARGV[3])
   if r.st ~= 'a' or r.cl == '1' or dead(id) then return end
   if call('SCARD', P .. 'l:' .. id) > 0 or call('EXISTS', P .. 'q:' .. id) == 1 then return end
-  if held(id) or call('EXISTS', P .. 'g:' .. id) == 1 then return call('ZADD', P .. 'out', int(now + settings[3]), ARGV[3]) end
-  local due = num(r, 'ac') + settings[3]
+  if held(id) or call('EXISTS', P .. 'g:' .. id) == 1 then return call('ZADD', P .. 'out', int(now + NEW_TTL.s), ARGV[3]) end
+  local due = num(r, 'ac') + NEW_TTL.s
   if due > now then return call('ZADD', P .. 'out', int(due), ARGV[3]) end
   call('HSET', P .. 'b:' .. home(id), id .. ':e', '{"type":"SwarmAbandonedError","message":"the swarm was left open and '
-    .. 'nothing ran or was added for ' .. int(settings[3] / 1000) .. ' s"}')
+    .. 'nothing ran or was added for ' .. int(NEW_TTL.s / 1000) .. ' s"}')
   fail_swarm(id, id)
 end
 
@@ -79,7 +79,7 @@ end
 function steps.x()
   local list, r = P .. 'x:' .. id, rec(id)
   if r and not r.xt then
-    put(id, { xt = (r.re == 'expired' or r.re == 'removed') and 1 or settings[3 + KIND[r.k]] })
+    put(id, { xt = (r.re == 'expired' or r.re == 'removed') and 1 or DONE_TTL[r.k] })
     call('RPUSH', list, id .. ' 0')
   end
   while budget > 0 do
@@ -92,19 +92,16 @@ function steps.x()
 end
 
 local function take_back_claim(id)
-  local r, to, texts = rec(id), P .. 'b:' .. id, nil
+  local r = rec(id)
   if not r then return end
   local from = P .. 'b:' .. r.c
-  texts = call('HMGET', from, id, id .. ':s', id .. ':f')
-  call('HSET', to, id, texts[1] or '{}')
-  if texts[2] then call('HSET', to, id .. ':s', texts[2]) end
-  if texts[3] then call('HSET', to, id .. ':f', texts[3]) end
-  call('HDEL', from, id, id .. ':m', id .. ':s', id .. ':f')
+  copy_payload(id, from, id, P .. 'b:' .. id)
+  drop_payload(id, from)
   drop_fields(id, 'c', 'x', 'dr')
   if r.mk then
-    call('ZADD', P .. 'out', 'NX', int(now + settings[10]), '!u:' .. id)
+    call('ZADD', P .. 'out', 'NX', int(now + SUSPENDED_TTL), '!u:' .. id)
   elseif num(r, 'rf') == 0 then
-    call('ZADD', P .. 'ix:p', int(now + settings[KIND[r.k]]), id)
+    call('ZADD', P .. 'ix:p', int(now + NEW_TTL[r.k]), id)
   end
 end
 
@@ -112,7 +109,7 @@ local function take_back_node(id)
   local r = rec(id)
   if not r then return end
   each_callback(id, forget)
-  call('HDEL', P .. 'b:' .. home(id), id, id .. ':m', id .. ':s', id .. ':f')
+  drop_payload(id, P .. 'b:' .. home(id))
   call('UNLINK', P .. 's:' .. id)
   call('ZREM', P .. 'ix:p', id)
 end

@@ -1,10 +1,21 @@
 --[[ A run reports its outcome; successors and callbacks become ready in the same step.
 
-ARGV[3] id   [4] run   [5] d (done) or f (failed)   [6] result or error as JSON
+ARGV[3] id   [4] run   [5] d (done) or f (failed)   [6] result or error as JSON   [7] what the result chooses among the
+cases of a switch, as JSON: a bool, int or str; or nothing
 Returns {'recorded', rows, nodes, continues}, or what became of it: gone, ended, superseded.
 Invariant: one outcome is recorded; what a superseded run reports changes nothing.
 ]]
 local id, run, outcome = ARGV[3], ARGV[4], ARGV[5]
+
+-- Whether the result of a task may be what a switch chooses by.
+local function below_chooser(id)
+  local record = rec(id)
+  while record and record.c do
+    if rec(record.c) and rec(record.c).k == 'w' and num(record, 'x') == 0 then return true end
+    record = rec(record.c)
+  end
+end
+
 local r = rec(id)
 if not r then return answer('gone') end
 if r.op == op then return answer('recorded') end
@@ -22,7 +33,7 @@ elseif not ENDED[r.st] and not stop then
   status = 'recorded'
   call('ZREM', P .. 'out', id)
   call('HSET', P .. 'b:' .. home(id), id .. (outcome == 'd' and ':r' or ':e'), ARGV[6])
-  put(id, { op = op })
+  put(id, { op = op, ch = ARGV[7] ~= '' and below_chooser(id) and short(ARGV[7]) or nil })
   end_node(id, outcome)
 end
 drain()

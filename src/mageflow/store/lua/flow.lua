@@ -8,7 +8,7 @@ local PAGE = 20
 local jobs, first = {}, 1
 local rows, nodes, continues, seen = {}, {}, {}, {}
 local copies = 0
-local end_node, end_canceled, ready, refill, walk, copy, settle, run_opened, hold
+local describe, end_node, end_canceled, ready, refill, walk, copy, settle, run_opened, hold
 
 local function push(job, ...) jobs[#jobs + 1] = { job, ... } end
 
@@ -31,12 +31,12 @@ local function value_of(id)
   local record = rec(id)
   if not record or record.k ~= 't' then return false end
   local key = P .. 'b:' .. (record.c or id)
-  if call('HSTRLEN', key, id .. ':r') > settings[8] then return false end
+  if call('HSTRLEN', key, id .. ':r') > INLINE_LIMIT then return false end
   return call('HGET', key, id .. ':r')
 end
 
--- Append what a dispatch needs to know of a signature and of the containers above it.
-local function describe(id)
+-- Append what a dispatch needs to know of a signature and of the containers above it; a case gets its chooser's message.
+describe = function(id)
   while id and not seen[id] do
     seen[id] = true
     local r = rec(id)
@@ -44,6 +44,7 @@ local function describe(id)
     local payload = call('HMGET', P .. 'b:' .. home(id), id, id .. ':m')
     nodes[#nodes + 1] = { id, r.k, r.c or '', r.x or '', payload[1] or '', payload[2] or '', r['in'] or '',
       value_of(r['in']), r.ie or '', r.o or '' }
+    if r.c and rec(r.c).k == 'w' and num(r, 'x') > 0 then describe(call('LINDEX', P .. 'm:' .. r.c, 0)) end
     id = r.c
   end
 end
@@ -104,9 +105,25 @@ local function forget(template)
   if ENDED[record.st] then
     if record.lv == '0' and not record.xt then continue('!x:' .. template) end
   elseif record.st == 'p' and not record.rd then
-    if not record.mk then call('ZADD', P .. 'ix:p', int(now + settings[KIND[record.k]]), template) end
+    if not record.mk then call('ZADD', P .. 'ix:p', int(now + NEW_TTL[record.k]), template) end
   end
 end
+
+-- What a signature is made of, its message aside: body, callbacks, the values of a switch's cases.
+local PARTS = { '', ':s', ':f', ':v' }
+
+local function copy_payload(source, from, target, to)
+  local values, flat = {}, {}
+  for i, suffix in ipairs(PARTS) do values[i] = source .. suffix end
+  values = call('HMGET', from, unpack(values))
+  for i, suffix in ipairs(PARTS) do
+    local value = values[i] or (i == 1 and '{}')
+    if value then flat[#flat + 1], flat[#flat + 2] = target .. suffix, value end
+  end
+  call('HSET', to, unpack(flat))
+end
+
+local function drop_payload(id, from) call('HDEL', from, id, id .. ':m', id .. ':s', id .. ':f', id .. ':v') end
 
 local COPIED = { 'k', 'h', 'tn', 'nm', 'mc', 'sf', 'mt', 'os', 'cl' }
 
@@ -117,11 +134,7 @@ local function copy_node(source, target, fields)
   fields.st, fields.t0 = 'p', now
   cache[target] = {}
   put(target, fields)
-  local from = call('HMGET', P .. 'b:' .. home(source), source, source .. ':s', source .. ':f')
-  local to = { target, from[1] or '{}' }
-  if from[2] then to[3], to[4] = target .. ':s', from[2] end
-  if from[3] then to[#to + 1], to[#to + 2] = target .. ':f', from[3] end
-  call('HSET', P .. 'b:' .. home(target), unpack(to))
+  copy_payload(source, P .. 'b:' .. home(source), target, P .. 'b:' .. home(target))
   each_callback(target, refer)
   budget = budget - 1
 end
@@ -142,7 +155,7 @@ copy = function(root)
     local made = {}
     for i, member in ipairs(members) do
       local id = new_id()
-      copy_node(member, id, { c = target, x = rec(target).k == 'c' and offset + i - 1 or nil })
+      copy_node(member, id, { c = target, x = rec(target).k ~= 's' and offset + i - 1 or nil })
       made[i] = id
       if rec(member).k ~= 't' then call('RPUSH', list, member .. ' ' .. id .. ' 0') end
     end
@@ -184,7 +197,7 @@ local function index(id, from, to)
   local r = rec(id)
   if r.c or r.o then return end
   call('ZREM', P .. 'ix:' .. from, id)
-  call('ZADD', P .. 'ix:' .. to, int(to == 'a' and now or now + settings[3 + KIND[r.k]]), id)
+  call('ZADD', P .. 'ix:' .. to, int(to == 'a' and now or now + DONE_TTL[r.k]), id)
 end
 
 -- A container that ends because one above it ended: once its walk is done and nothing below it is active.
@@ -282,10 +295,10 @@ end
 -- Fail a container whose error is known: what has not started of it from `from` on is canceled.
 local function fail(id, from)
   if not complete(id, 'f') then return end
-  if rec(id).k == 'c' then
-    begin_walk(id, 'skipped', false, from)
-  else
+  if rec(id).k == 's' then
     begin_walk(id, 'swarm_failed', rec(id).os == 'interrupt')
+  else
+    begin_walk(id, 'skipped', false, from)
   end
 end
 
@@ -312,6 +325,44 @@ local function chain_goes_on(id, member, st)
     put(id, { es = rec(member).es or member })
     fail(id, num(rec(member), 'x') + 1)
   end
+end
+
+local function switch_done(id)
+  if complete(id, 'd') then begin_walk(id, 'skipped', false, 1) end
+end
+
+-- The place of the case that equals a choice, or of the default; a switch lists its values, JSON, a line each.
+local function place_of(id, choice)
+  local place, default = 0, nil
+  for line in string.gmatch(call('HGET', P .. 'b:' .. home(id), id .. ':v') .. '\n', '(.-)\n') do
+    place = place + 1
+    if line == '' then default = place elseif short(line) == choice then return place end
+  end
+  return default
+end
+
+local function switch_goes_on(id, member, st)
+  local leaf = rec(member).rs or member
+  if st ~= 'd' then
+    put(id, { es = rec(member).es or member })
+    return fail(id, 1)
+  elseif num(rec(member), 'x') > 0 then
+    put(id, { rs = leaf })
+    return switch_done(id)
+  end
+  local choice = rec(leaf).ch
+  local place = place_of(id, choice)
+  if not place then
+    local text = 'no case equals the result ' .. (choice or 'of the chooser, which is no bool, int or str')
+    call('HSET', P .. 'b:' .. home(id), id .. ':e', '{"type":"NoCaseError","message":' .. cjson.encode(text) .. '}')
+    put(id, { es = id })
+    return fail(id, 1)
+  end
+  local case = call('LINDEX', P .. 'm:' .. id, place)
+  rec(case)
+  put(id, { cx = place })
+  put(case, { rd = 1 })
+  push(ready, case)
 end
 
 local function budget_used_up(r) return r.sf and num(r, 'nf') + num(r, 'nc') >= tonumber(r.sf) end
@@ -343,7 +394,8 @@ local function child_ended(id, member, st, was)
     if r.po then push(refill, id) end
   end
   if r.po or r.st ~= 'a' then return end
-  if r.k == 'c' then chain_goes_on(id, member, st) else swarm_goes_on(id, member, st) end
+  if r.k == 's' then return swarm_goes_on(id, member, st) end
+  if r.k == 'w' then switch_goes_on(id, member, st) else chain_goes_on(id, member, st) end
 end
 
 -- What an ended signature held goes on, or ends too.
@@ -463,7 +515,13 @@ local function go_on(id)
   if r.po then
     local outcome = r.po
     drop_fields(id, 'po')
-    if outcome == 'f' then fail(id, 0) else complete(id, outcome) end
+    if outcome == 'f' then
+      fail(id, 0)
+    elseif r.k == 'w' then
+      switch_done(id)
+    else
+      complete(id, outcome)
+    end
   elseif r.st == 'p' then
     push(ready, id)
   elseif r.k == 't' then
@@ -555,7 +613,7 @@ refill = function(id)
     if all_ended(r) then complete(id, 'd') end
   elseif slots == 0 then
     put(id, { ac = now })
-    call('ZADD', P .. 'out', int(now + settings[3]), '!a:' .. id)
+    call('ZADD', P .. 'out', int(now + NEW_TTL.s), '!a:' .. id)
   end
 end
 
@@ -563,7 +621,7 @@ local function activate(id, own)
   local r = rec(id)
   put(id, { st = 'a', t1 = now, rd = 1, own = own })
   if r.c then add(r.c, 'na', 1) end
-  if r.k == 'c' then
+  if r.k ~= 's' then
     local member = call('LINDEX', P .. 'm:' .. id, 0)
     rec(member)
     put(member, { rd = 1 })
@@ -579,8 +637,8 @@ end
 ready = function(id, own)
   local r = rec(id)
   if r.st ~= 'p' then
-    -- A member of a chain that was canceled before its turn fails the chain when its turn comes.
-    if r.st == 'c' and r.c and rec(r.c).k == 'c' then child_ended(r.c, id, 'c', 'p') end
+    -- A member of a chain or switch that was canceled before its turn fails it when its turn comes.
+    if r.st == 'c' and r.c and rec(r.c).k ~= 's' then child_ended(r.c, id, 'c', 'p') end
     return
   end
   budget = budget - 1
@@ -603,7 +661,7 @@ local function cancel(id)
   put(id, { mk = 'c', sp = call('INCR', P .. 'stamp') })
   call('ZREM', P .. 'out', id, '!u:' .. id)
   if call('ZSCORE', P .. 'runs', id) then keep_slots(id, r.n) end
-  local waits = r.c and rec(r.c).k == 'c' and not r.rd
+  local waits = r.c and rec(r.c).k ~= 's' and not r.rd
   if waits then
     put(id, { st = 'c', t2 = now, re = 'canceled' })
   else

@@ -3,8 +3,8 @@
 
 KEYS[1]  `{mf:<namespace>}:out`; every other key is built from its prefix, always with the same hash tag.
 ARGV[1]  operation id, made once for each API call
-ARGV[2]  settings, ten numbers: never-started ttl (task chain swarm), finished ttl (task chain swarm), all in ms; crash
-         limit; largest value in bytes that is sent along with a row; lease in ms; suspended ttl in ms
+ARGV[2]  settings, twelve numbers: never-started ttl (task chain swarm switch), finished ttl (likewise), suspended ttl, all
+         in ms; lease in ms; crash limit; largest value in bytes that is sent along with a row
 
 Keys behind the prefix
   out        zset    outbox: signature id (dispatch row) or `!<kind>:<id>` (continue row) -> due time in ms
@@ -28,7 +28,7 @@ Keys behind the prefix
   schema     string  version of the records, 1 where there is none: scripts of an older version refuse to touch them
 
 Fields of a record
-  k kind (t task, c chain, s swarm)   st status (p a d f c)   c container   x index in a chain   o signature that fired it
+  k kind (t task, c chain, s swarm, w switch)   st status (p a d f c)   c container   x index in a chain or switch   o signature that fired it
   h height   dr draft   tn task name   rd told to run   d dispatch   a attempts used   n run   sd dispatch and attempt last started
   w worker   op last operation   cr lapses   of offers   oa offered at   t0 created   t1 started   t2 ended
   nx must not run again when its worker is lost
@@ -37,6 +37,7 @@ Fields of a record
   nm members   na active   nd done   nf failed   nc canceled   wc cursor of the cancel walk   wr its reason   wi it stops runs
   xt ttl of the expiry walk   mk mark (s suspended, i interrupted, c canceled)   mw since when   sp stamp of the newest interrupt or cancel   rt stamp at the run's start
   hd on a list of held ones   sl slot given back (0), asked for again (q)   po outcome that waits for the end of a hold
+  cx of a switch: the place of the case that was chosen   ch of a task below a chooser: what it chose
   mc sf mt os cl  swarm settings and the gate   own  the swarm's own run came   ac  last activity of an open swarm
 ]]
 local P = string.match(KEYS[1], '^(.*:)')
@@ -46,10 +47,12 @@ local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local op = ARGV[1]
 local settings = {}
 for number in string.gmatch(ARGV[2] or '', '%S+') do settings[#settings + 1] = tonumber(number) end
+local NEW_TTL = { t = settings[1], c = settings[2], s = settings[3], w = settings[4] }
+local DONE_TTL = { t = settings[5], c = settings[6], s = settings[7], w = settings[8] }
+local SUSPENDED_TTL, LEASE, CRASH_LIMIT, INLINE_LIMIT = unpack(settings, 9, 12)
 local SCHEMA = 1
 local schema = call('GET', P .. 'schema')
 if schema and tonumber(schema) > SCHEMA then return redis.error_reply('NEWER ' .. schema) end
-local KIND = { t = 1, c = 2, s = 3 }
 local ENDED = { d = true, f = true, c = true }
 local OFFER_AFTER = 2000
 
@@ -92,6 +95,9 @@ local function drop_fields(id, ...)
   call('HDEL', P .. 's:' .. id, ...)
   for _, name in ipairs({ ... }) do rec(id)[name] = nil end
 end
+
+-- A text that fits into a field of a record.
+local function short(text) return #text <= 60 and text or redis.sha1hex(text) end
 
 local function num(record, name) return tonumber(record[name] or 0) end
 local function home(id) return rec(id).c or id end
@@ -181,8 +187,10 @@ local function without_slot(id)
   return outermost
 end
 
--- The member of a chain whose turn it is: the first that has not ended, or was canceled before its turn, or the last.
+-- The member of a chain whose turn it is: the first that has not ended, or was canceled before its turn, or the last. Of a
+-- switch: the chooser, then the case that was chosen.
 local function current_member(id)
+  if rec(id).k == 'w' then return call('LINDEX', P .. 'm:' .. id, num(rec(id), 'cx')) end
   local low, high = 0, num(rec(id), 'nm') - 1
   while low < high do
     local middle = math.floor((low + high) / 2)

@@ -36,7 +36,7 @@ local mended = {}
 for i = 3, #ARGV do
   local id = ARGV[i]
   local r = rec(id)
-  local wait = r and KIND[r.k] and waits_on(id)
+  local wait = r and NEW_TTL[r.k] and waits_on(id)
   local leaked = wait and r.k == 's' and r.st == 'a' and free_leaked(id)
   if wait and wait[1] == 'nothing' then rearm(id, r) end
   if leaked or (wait and wait[1] == 'nothing') then mended[#mended + 1] = id end

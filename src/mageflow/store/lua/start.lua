@@ -22,7 +22,7 @@ if r.hd then return answer('stale') end
 local d, a = num(r, 'd'), num(r, 'a')
 if dispatch < d or (dispatch == d and attempt < a) then return answer('stale') end
 local seen_alive = call('ZSCORE', P .. 'runs', id)
-local alive = seen_alive and tonumber(seen_alive) > now - settings[9]
+local alive = seen_alive and tonumber(seen_alive) > now - LEASE
 local again = dispatch == d and attempt == a and r.sd == d .. '.' .. a
 if again and (alive or r.nx) then return answer('duplicate') end
 if alive then

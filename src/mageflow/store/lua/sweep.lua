@@ -53,7 +53,7 @@ local function lapse(id)
   local counted = release(id)
   if not ENDED[r.st] and not drop(id) then
     local lapses = add(id, 'cr', 1)
-    if lapses > settings[7] or r.nx then
+    if lapses > CRASH_LIMIT or r.nx then
       call('HSET', P .. 'b:' .. home(id), id .. ':e', '{"type":"WorkerLostError","message":"its worker was lost '
         .. (r.nx and 'and it must not run again (is_idempotent=False)' or int(lapses) .. ' times (crash_limit)') .. '"}')
       push(end_node, id, 'f')
@@ -67,8 +67,8 @@ end
 
 -- After a gap the first sweep may come before the first beat, which notes the gap.
 local gap, heard = tonumber(call('GET', P .. 'gap') or 0), tonumber(call('GET', P .. 'beat') or now)
-if now - gap > settings[9] and now - heard <= 2000 then
-  for _, id in ipairs(call('ZRANGEBYSCORE', P .. 'runs', '-inf', int(now - settings[9]), 'LIMIT', 0, 20)) do
+if now - gap > LEASE and now - heard <= 2000 then
+  for _, id in ipairs(call('ZRANGEBYSCORE', P .. 'runs', '-inf', int(now - LEASE), 'LIMIT', 0, 20)) do
     if rec((string.gsub(id, '~.*$', ''))) then lapse(id) else call('ZREM', P .. 'runs', id) end
   end
 end

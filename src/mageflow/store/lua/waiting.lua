@@ -35,7 +35,7 @@ end
 local function slots_of(id) return call('SRANDMEMBER', P .. 'l:' .. id, LOOK) end
 
 local function of_active_container(id, r)
-  if r.k == 'c' then
+  if r.k ~= 's' then
     local member = current_member(id)
     return member and not ENDED[rec(member).st] and { 'member', member, r.t1 } or nil
   end
