@@ -10,11 +10,7 @@ from pydantic import BaseModel
 from typing_extensions import override
 
 from mageflow.config import PauseActionTypes
-from mageflow.errors import (
-    AlreadyStartedError,
-    OutsideTransactionError,
-    TransactionError,
-)
+from mageflow.errors import AlreadyStartedError, OutsideTransactionError, TransactionError
 from mageflow.flow.payload import Json, dump, merge, message_of, plain
 from mageflow.flow.signature import Change, Members, Message, NewSignature, Patch, Run, Steer, Verb
 from mageflow.flow.status import Kind, Status

@@ -5,7 +5,7 @@ import gc
 import re
 import signal
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -122,7 +122,7 @@ def _parse(sources: Sequence[SourceFile]) -> tuple[list[ast.Module], list[str]]:
 
 
 @contextmanager
-def _no_collection() -> Iterator[None]:
+def _no_collection() -> Generator[None]:
     """Keep the collector away: CPython 3.11 fails where a callback of it (Hypothesis has one) runs in `ast.parse`."""
     gc.disable()
     try:

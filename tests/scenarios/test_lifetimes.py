@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mageflow import Mageflow, Status, SwarmConfig, SwarmSignature
-from mageflow.errors import FlowFailedError, SignatureNotFoundError
+from mageflow.errors import FlowFailedError, SignatureNotFoundError, SwarmAbandonedError
 from tests.conftest import MakeClient
 from tests.eventually import eventually
 from tests.scenarios.support import Server, Stage
@@ -139,7 +139,7 @@ async def test_open_swarm_in_which_nothing_happens_is_abandoned(make_client: Mak
         handle = await swarm.aio_run_no_wait({"n": 1})
         with pytest.raises(FlowFailedError) as caught:
             await handle.result(10)
-        assert (caught.value.type, caught.value.key) == ("SwarmAbandonedError", swarm.key)
+        assert (caught.value.type, caught.value.key) == (SwarmAbandonedError.__name__, swarm.key)
         await eventually(lambda: len(stage.got("on_error")) == 1, "its error callback ran")
         assert stage.got("note") == []
 

@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from mageflow import Mageflow, ReturnValue, Status, SwitchSignature
-from mageflow.errors import AlreadyInContainerError, CaseError, FlowFailedError, IllegalMoveError
+from mageflow.errors import AlreadyInContainerError, CaseError, FlowFailedError, IllegalMoveError, NoCaseError
 from tests.eventually import eventually
 from tests.scenarios.support import Message, Stage
 
@@ -93,7 +93,7 @@ async def _named(client: Mageflow, *names: str) -> list[Any]:
 async def test_the_case_that_equals_the_result_runs(
     choosing: Mageflow, stage: Stage, *, chooser: str, pick: object, values: list[Any], place: int
 ) -> None:
-    """Strings, numbers, bools, enums, discriminators choose; the case has the chooser's message, others are canceled."""
+    """Texts, numbers, bools, enums, discriminators choose; the case has the chooser's message; others are canceled."""
     cases = await _named(choosing, "first", "second")
     switch = await choosing.aswitch(chooser, cases=dict(zip(values, cases, strict=True)))
     chosen = {"case": ("first", "second")[place], "pick": pick}
@@ -116,7 +116,7 @@ async def test_default_and_no_case(choosing: Mageflow, stage: Stage) -> None:
         without = await choosing.aswitch("choose", {"a": "double"}, error_callbacks=["on_error"])
         with pytest.raises(FlowFailedError) as caught:
             await without.aio_run({"pick": pick}, timeout=10)
-        assert caught.value.type == "NoCaseError"
+        assert caught.value.type == NoCaseError.__name__
     await eventually(lambda: len(stage.got("on_error")) == 3, "each fires its error callback")
     assert {failure.error.type for failure in stage.got("on_error")} == {"NoCaseError"}
     assert stage.got("on_error")[0].model_extra["pick"] == "z"

@@ -17,7 +17,7 @@ import pytest_asyncio
 import redis
 
 from mageflow import Mageflow, Status, SwarmConfig
-from mageflow.errors import FlowFailedError
+from mageflow.errors import FlowFailedError, WorkerLostError
 from mageflow.store.keys import Keys
 from tests.conftest import MakeClient
 from tests.eventually import eventually
@@ -213,7 +213,7 @@ async def test_task_that_must_not_run_again_fails_with_its_worker(crew: Crew, cl
     lost.send_signal(signal.SIGKILL)
     with pytest.raises(FlowFailedError, match="must not run again") as caught:
         await handle.result(15)
-    assert caught.value.type == "WorkerLostError"
+    assert caught.value.type == WorkerLostError.__name__
     assert await (await client.asign("only_once", name="next")).aio_run(timeout=10) == "next"
     assert [line for line in crew.log() if "worker" not in line] == [
         "lost once started",
