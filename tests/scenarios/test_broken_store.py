@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from mageflow import Mageflow, MageflowConfig, Signature, Status
+from mageflow.backends.server import EmbeddedServer
 from mageflow.errors import (
     BrokenRecordError,
     StoreUnavailableError,
@@ -19,6 +24,7 @@ from mageflow.errors import (
 from mageflow.flow.event import Failed
 from mageflow.flow.ids import new_id
 from tests.conftest import MakeClient
+from tests.eventually import eventually
 from tests.scenarios.refusals import Calls, refused
 from tests.scenarios.support import Server, Stage, nothing
 
@@ -142,6 +148,26 @@ async def _eviction(server: Server, policy: str) -> AsyncGenerator[None]:
         yield
     finally:
         server.connection.config_set("maxmemory-policy", "noeviction")
+
+
+async def test_report_waits_for_redis(tmp_path: Path, namespace: str) -> None:
+    """A run that ends while Redis is down has its outcome once Redis is back, and user code does not run again."""
+    embedded = await EmbeddedServer.acquire(tmp_path / "server")
+    stage = Stage(Mageflow(redis_client=embedded.url, config=MageflowConfig(namespace=namespace)))
+    with redis.Redis.from_url(embedded.url) as connection:
+        connection.config_set("appendfsync", "no")  # each write is handed to the system before it is answered
+        process = int(connection.info("server")["process_id"])
+        async with stage.client.worker():
+            handle = await (await stage.client.asign("wait", gate="gate", success_callbacks=["note"])).aio_run_no_wait()
+            await eventually(lambda: stage.started == ["gate"], "it runs")
+            os.kill(process, signal.SIGSTOP)
+            stage.open("gate")
+            await eventually(lambda: not stage.running, "user code is through")
+            os.kill(process, signal.SIGKILL)
+            assert await handle.result(20) == "gate"
+            await eventually(lambda: len(stage.got("note")) == 1, "its callback ran")
+            assert stage.started == ["gate"]
+    await embedded.release()
 
 
 async def test_worker_refuses_a_redis_that_may_evict(make_client: MakeClient, server: Server) -> None:

@@ -27,7 +27,10 @@ import asyncio, os, sys, time
 from pathlib import Path
 from mageflow import Mageflow, MageflowConfig, handle_task_callback
 
-client = Mageflow(redis_client=os.environ["FLOWS_URL"], config=MageflowConfig(namespace=os.environ["FLOWS_NAMESPACE"]))
+config = MageflowConfig(
+    namespace=os.environ["FLOWS_NAMESPACE"], crash_limit=int(os.environ.get("FLOWS_CRASH_LIMIT", "5"))
+)
+client = Mageflow(redis_client=os.environ["FLOWS_URL"], config=config)
 folder = Path(__file__).parent
 holds = folder / f"hold-{os.environ['WORKER']}"
 
@@ -64,6 +67,15 @@ async def after(mageflow_results: str) -> str:
     note("after", mageflow_results)
     return mageflow_results + "!"
 
+@client.task()
+async def poison() -> None:
+    note("poison", "started")
+    os.kill(os.getpid(), 9)
+
+@client.task()
+async def mourn(mageflow_error: dict) -> None:
+    note("mourn", mageflow_error["type"])
+
 async def main():
     async with client.worker():
         note("worker", "ready")
@@ -96,7 +108,7 @@ class Crew:
                 stderr=subprocess.STDOUT,
             )
         self.processes[name] = process
-        await eventually(lambda: self._is_ready(name), f"worker {name} is ready")
+        await eventually(lambda: self._is_ready(name), f"worker {name} is ready", deadline=25)
         return process
 
     def _is_ready(self, name: str) -> bool:
@@ -201,6 +213,27 @@ async def test_stopped_worker_lets_its_tasks_end(crew: Crew, client: Mageflow) -
     assert first.returncode == 0, crew.output("first")
     assert [await member.aio_run(timeout=10) for member in members[2:]] == ["m2", "m3"]
     assert (crew.count("first", "started"), crew.count("first", "ended"), crew.count("second", "ended")) == (2, 2, 2)
+
+
+@pytest.mark.timeout(90)
+async def test_task_that_kills_its_workers_fails_at_last(crew: Crew, client: Mageflow) -> None:
+    """A task that ends its worker each time runs `crash_limit` times again, then it fails and its callbacks fire."""
+    crew.environment["FLOWS_CRASH_LIMIT"] = "1"
+    first = await crew.start("first")
+    handle = await (await client.asign("poison", error_callbacks=["mourn"])).aio_run_no_wait()
+    await eventually(lambda: first.poll() is not None, "the first worker is gone")
+    second = await crew.start("second")
+    await eventually(lambda: second.poll() is not None, "the second worker is gone", deadline=20)
+    await crew.start("third")
+    with pytest.raises(FlowFailedError) as caught:
+        await handle.result(20)
+    assert caught.value.type == "WorkerLostError"
+    await eventually(lambda: crew.count("third", "WorkerLostError") == 1, "its error callback ran")
+    assert [line for line in crew.log() if "worker" not in line] == [
+        "first poison started",
+        "second poison started",
+        "third mourn WorkerLostError",
+    ]
 
 
 async def test_task_that_must_not_run_again_fails_with_its_worker(crew: Crew, client: Mageflow) -> None:
