@@ -17,7 +17,7 @@ NAMES = """
 AcceptParams ChainSignature ErrorValue Finding FlowHandle Mageflow MageflowConfig MageflowError NonRetryableError
 PauseActionTypes Progress Report ReturnValue Signature Status SwarmConfig SwarmSignature SwitchSignature TTLConfig
 TaskSignature Wait abounded_field achain asign aswarm aswitch cancel chain errors handle_task_callback interrupt
-load_sign load_signature pause register_task remove repair resume resume_task sign start_mageflow swarm why
+load_sign load_signature pause register_task remove repair resume resume_task sign start_mageflow swarm sync why
 """.split()  # noqa: SIM905 - a list literal would be a line for each name
 
 TREE = {
@@ -50,6 +50,7 @@ TREE = {
     "FlowCanceledError": "OutcomeError",
     "ResultTimeoutError": "OutcomeError, TimeoutError",
     "OutsideTransactionError": "MageflowError",
+    "SyncInLoopError": "MageflowError",
     "TransactionError": "MageflowError",
     "SignatureNotFoundError": "MageflowError, KeyError",
     "BrokenRecordError": "MageflowError",

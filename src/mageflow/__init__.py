@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from mageflow import errors
+from mageflow.blocking import SyncVerbs
 from mageflow.client import Mageflow
 from mageflow.config import AcceptParams, MageflowConfig, PauseActionTypes, SwarmConfig, TTLConfig
 from mageflow.dispatch.repair import Finding, Report
@@ -113,6 +114,9 @@ async def start_mageflow(
     return started
 
 
+sync = SyncVerbs(find_client)
+"""The same functions for synchronous code: `mageflow.sync.asign(...)`; they block."""
+
 sign = asign
 chain = achain
 swarm = aswarm
@@ -162,5 +166,6 @@ __all__ = [
     "sign",
     "start_mageflow",
     "swarm",
+    "sync",
     "why",
 ]

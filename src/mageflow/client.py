@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import override
+
 from mageflow.backends.resolve import make_backend
 from mageflow.backends.server import DEFAULT_DIRECTORY
+from mageflow.blocking import BackgroundLoop, Blocking
 from mageflow.config import AcceptParams, MageflowConfig
 from mageflow.declare import Declarations
 from mageflow.host import ClientHost
@@ -17,10 +21,9 @@ from mageflow.registry import add_client
 from mageflow.session import Session
 from mageflow.store.keys import Keys
 from mageflow.store.link import RedisSource
-from mageflow.verbs import Verbs
 
 
-class Mageflow(Declarations, Verbs):
+class Mageflow(Declarations, Blocking):
     """Flows on a task manager, with state in Redis or Valkey.
 
     Around a client of the task manager that you run - a `taskiq.AsyncBroker`, a `hatchet_sdk.Hatchet` - it behaves as
@@ -68,6 +71,7 @@ class Mageflow(Declarations, Verbs):
         )
         self._backend.attach(self._host)
         self._session = Session(self.config, self._tasks, self._host.open, self)
+        self._background = BackgroundLoop(self.shutdown)
         add_client(self)
 
     def __getattr__(self, name: str) -> Any:
@@ -75,6 +79,19 @@ class Mageflow(Declarations, Verbs):
             raise AttributeError(name)
         return getattr(self._backend.manager, name)
 
+    @property
+    @override
+    def loop_for_sync(self) -> asyncio.AbstractEventLoop:
+        return self._host.running_loop or self._background.get()
+
+    @override
+    def end_sync(self) -> None:
+        loop = self._host.running_loop
+        if loop is not None:
+            asyncio.run_coroutine_threadsafe(self.shutdown(), loop).result()
+        self._background.close()
+
+    @override
     async def startup(self) -> None:
         """Open the client: reach Redis (starting the embedded server if it is needed), make its tasks known.
 
@@ -91,6 +108,7 @@ class Mageflow(Declarations, Verbs):
         await self._host.close()
 
     @asynccontextmanager
+    @override
     async def worker(self, *, slots: int = 100) -> AsyncGenerator[Mageflow]:
         """Run tasks in this process while the context is open; its exit lets running tasks end.
 

@@ -28,6 +28,7 @@
     │   ├── FlowFailedError
     │   ├── FlowCanceledError
     │   └── ResultTimeoutError          (TimeoutError)
+    ├── SyncInLoopError                 a blocking call in a thread that runs an event loop
     ├── TransactionError                what a transaction cannot do
     ├── OutsideTransactionError         `kwargs[k] = v` outside a transaction
     ├── SignatureNotFoundError          (KeyError) an unknown or expired key
@@ -269,6 +270,13 @@ class ResultTimeoutError(OutcomeError, TimeoutError):
     def __init__(self, key: str, seconds: float) -> None:
         self.key = key
         super().__init__(f"{key} had no result within {seconds:g} s; it goes on")
+
+
+class SyncInLoopError(MageflowError):
+    """`client.sync` was called in a thread that runs an event loop; there, await the client's own methods."""
+
+    def __init__(self) -> None:
+        super().__init__("client.sync would block the event loop that runs here: await the client's own method")
 
 
 class TransactionError(MageflowError):

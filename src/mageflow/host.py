@@ -83,6 +83,12 @@ class ClientHost:
         self._server, self.engine = server, engine
         return engine
 
+    @property
+    def running_loop(self) -> asyncio.AbstractEventLoop | None:
+        """A loop that runs and on which the client is open."""
+        engine = self.engine
+        return engine.loop if engine is not None and engine.loop.is_running() else None
+
     async def close(self) -> None:
         """Close the engine; what runs in this process ends first."""
         engine, self.engine = self.engine, None

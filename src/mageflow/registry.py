@@ -13,7 +13,7 @@ from mageflow.run.behaviour import Behaviour, Behaviours
 from mageflow.run.context import current_run
 
 if TYPE_CHECKING:
-    from mageflow.verbs import Verbs
+    from mageflow.blocking import Blocking
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -27,17 +27,17 @@ class DeclaredTask:
     options: Mapping[str, Any]
 
 
-_clients: weakref.WeakSet[Verbs] = weakref.WeakSet()
+_clients: weakref.WeakSet[Blocking] = weakref.WeakSet()
 _declared: dict[str, DeclaredTask] = {}
 _behaviours = Behaviours()
 
 
-def add_client(client: Verbs) -> None:
+def add_client(client: Blocking) -> None:
     """Make a client known to the module functions."""
     _clients.add(client)
 
 
-def find_client() -> Verbs:
+def find_client() -> Blocking:
     """Return the client of the running task, else the only one.
 
     Raises:
@@ -45,7 +45,7 @@ def find_client() -> Verbs:
     """
     run = current_run.get()
     if run is not None:
-        return cast("Verbs", run.client)
+        return cast("Blocking", run.client)
     clients = list(_clients)
     if len(clients) != 1:
         raise AmbiguousClientError(sorted(client.config.namespace for client in clients))

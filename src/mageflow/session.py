@@ -67,30 +67,26 @@ class Session:
     @asynccontextmanager
     async def transaction(self, *, ignore_redis_error: bool) -> AsyncGenerator[None]:
         """Write what the block describes in one step at its exit; see `Mageflow.abounded_field`."""
-        entered = Entered(self)
-        try:
+        with Entered(self) as entered:
             yield
-        except BaseException:
-            entered.leave()
-            entered.block.drop()
-            raise
-        outer = entered.leave()
-        if outer is not None:
-            outer.join(entered.block)
-            return
+        if entered.outermost:
+            await self.finish(entered.block, ignore_redis_error=ignore_redis_error)
+
+    async def finish(self, block: Block, *, ignore_redis_error: bool) -> None:
+        """Write what an outermost block described."""
         try:
-            entered.block.check()
-            groups = entered.block.groups
+            block.check()
+            groups = block.groups
             changes = [*await self._unwritten(groups), *self._asked(change for group in groups for change in group)]
             if changes:
                 await self._write(changes)
         except StoreUnavailableError as error:
-            entered.block.drop()
+            block.drop()
             if not ignore_redis_error:
                 raise
-            logger.error("a transaction of %d changes was dropped: %s", len(entered.block.groups), error)  # noqa: TRY400 - asked for
+            logger.error("a transaction of %d changes was dropped: %s", len(block.groups), error)  # noqa: TRY400 - asked for
         except BaseException:
-            entered.block.drop()
+            block.drop()
             raise
 
     async def commit(self, changes: Sequence[Change]) -> None:

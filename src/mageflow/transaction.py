@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 from mageflow.errors import TransactionError
 from mageflow.flow.signature import Add, Change, Claim, Members, NewSignature, Patch
@@ -100,14 +101,26 @@ def current_block(owner: object) -> Block | None:
 
 
 class Entered:
-    """Makes a block the current one while it is open."""
+    """`with Entered(owner):` makes a block the current one; at its exit an outer one takes its changes over.
+
+    `outermost` says then whether there is none, and the changes are to be written.
+    """
 
     def __init__(self, owner: object) -> None:
         self.block = Block(owner, _current.get())
-        self._token = _current.set(self.block)
+        self.outermost = False
 
-    def leave(self) -> Block | None:
-        """End the block and return the one around it that takes its changes, if there is one."""
+    def __enter__(self) -> Self:
+        self._token = _current.set(self.block)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         _current.reset(self._token)
         self.block.open = False
-        return current_block(self.block.owner)
+        if kind is not None:
+            self.block.drop()
+            return
+        outer = current_block(self.block.owner)
+        self.outermost = outer is None
+        if outer is not None:
+            outer.join(self.block)

@@ -273,6 +273,11 @@ class Verbs:
 
     resume_task = resume
 
+    @property
+    def session(self) -> Session:
+        """The way to its flows, for what belongs to it."""
+        return self._session
+
     async def _created(self, plan: Plan) -> tuple[Record, tuple[str, ...]]:
         await self._session.commit(plan.changes)
         return record_of(plan.root), plan.members
