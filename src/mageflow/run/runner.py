@@ -120,6 +120,18 @@ class RunStoppedError(Exception):
     """User code was stopped because its signature ended; nothing is reported."""
 
 
+class RaisedInThreadError(Exception):
+    """Carries an error out of a thread to whoever awaits it.
+
+    A `StopIteration` cannot be the outcome of a future; a `GeneratorExit` would close the coroutine that awaits it, and
+    other exits would pass for those of the worker.
+    """
+
+    def __init__(self, raised: BaseException) -> None:
+        super().__init__(repr(raised))
+        self.raised = raised
+
+
 class RunnerExecution:
     """One delivery from its start to its end; see `mageflow.backends.base.Execution`."""
 
@@ -179,6 +191,10 @@ class RunnerExecution:
             time.sleep(self._delay())
             self._check_stopped()
             value = self._binding.function(*args, **kwargs, **extra)
+        except BaseException as error:
+            if isinstance(error, Exception) and not isinstance(error, StopIteration):
+                raise
+            raise RaisedInThreadError(error) from error
         finally:
             current_run.reset(token)
         return self._kept(value)
@@ -267,4 +283,5 @@ class RunnerExecution:
         return value
 
     def _error(self, error: BaseException) -> bytes:
-        return error_json(error, self._binding.name, self._key)
+        raised = error.raised if isinstance(error, RaisedInThreadError) else error
+        return error_json(raised, self._binding.name, self._key)

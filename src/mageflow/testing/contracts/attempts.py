@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 
 from mageflow import Status
@@ -65,23 +67,35 @@ class AttemptContract(Contract):
         await stage.settled("on-error", 1)
 
     async def test_time_limit(self, stage: Stage) -> None:
-        """A task that takes longer than its time limit is stopped and has failed, with a time-out."""
+        """A task that takes longer than its time limit is stopped; that is a failed attempt, the last one a failure."""
         signature = await stage.client.asign("hurry", gate="never", error_callbacks=["on-error"])
-        error = await stage.failure(await signature.aio_run_no_wait(), DEADLINE + TIME_LIMIT)
+        error = await stage.failure(await signature.aio_run_no_wait(), DEADLINE + 2 * TIME_LIMIT)
         assert "Timeout" in error.type, f"{error.type}: {error.message}"
-        assert stage.ledger.count("hurry", "never ended") == 0
+        await stage.noted("hurry", "never stopped", 2)
+        assert stage.ledger.counts("hurry") == {"never started": 2, "never stopped": 2}
         [note] = await stage.settled("on-error", 1)
         assert note["gate"] == "never"
         stage.ledger.open("in time")
         assert await stage.run("hurry", gate="in time") == "in time"
 
-    @pytest.mark.parametrize("kind", list(ODD_ERRORS))
-    async def test_whatever_a_task_raises(self, stage: Stage, kind: str) -> None:
+    async def test_time_limit_of_a_thread(self, stage: Stage) -> None:
+        """A plain function that takes longer than its time limit has failed, though its thread goes on; once."""
+        signature = await stage.client.asign("hurry-block", gate="g", error_callbacks=["on-error"])
+        error = await stage.failure(await signature.aio_run_no_wait(), DEADLINE + TIME_LIMIT)
+        assert "Timeout" in error.type, f"{error.type}: {error.message}"
+        stage.ledger.open("g")
+        await stage.noted("hurry-block", "g ended")
+        await stage.settled("on-error", 1)
+        assert stage.ledger.of("hurry-block") == ["g started", "g ended"]
+
+    @pytest.mark.parametrize(("task", "kind"), [*product(["odd", "odd-thread"], ODD_ERRORS)])
+    async def test_whatever_a_task_raises(self, stage: Stage, task: str, kind: str) -> None:
         """Whatever a task raises of itself fails it, with the name of the error; the worker goes on."""
-        signature = await stage.client.asign("odd", kind=kind, error_callbacks=["on-error"])
+        signature = await stage.client.asign(task, kind=kind, error_callbacks=["on-error"])
         error = await stage.failure(await signature.aio_run_no_wait())
-        assert error.type == kind, f"{error.type}: {error.message}"
-        assert stage.ledger.of("odd") == [kind]
+        of_python = "RuntimeError" if (task, kind) == ("odd", "StopIteration") else kind  # no coroutine can raise it
+        assert error.type == of_python, f"{error.type}: {error.message}"
+        assert stage.ledger.of(task) == [kind]
         await stage.settled("on-error", 1)
         assert await stage.run("add", a=1) == 2
 

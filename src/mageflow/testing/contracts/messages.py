@@ -107,6 +107,12 @@ class MessageContract(Contract):
         chain = await stage.client.achain([swarm, "measure"])
         assert await stage.result(await chain.aio_run_no_wait()) == 5
 
+    async def test_largest_message(self, stage: Stage) -> None:
+        """A message as large as client and task manager allow arrives whole."""
+        limit = min((await stage.capabilities()).payload_limit or 2**63, stage.config.payload_limit)
+        size = limit - 8 * _KIB
+        assert await stage.run("measure", {"mageflow_results": "x" * size}) == size
+
     async def test_payloads_that_are_too_large(self, make_stage: MakeStage) -> None:
         """A message above the limit is refused at the call, a result above it fails the task with the size."""
         async with make_stage(payload_limit=64 * _KIB) as stage:

@@ -63,6 +63,7 @@ ODD_ERRORS: dict[str, Callable[[], BaseException]] = {
     "KeyboardInterrupt": KeyboardInterrupt,
     "GeneratorExit": GeneratorExit,
     "OddError": lambda: OddError("odd"),
+    "StopIteration": StopIteration,
 }
 
 
@@ -175,6 +176,12 @@ def _register_failures(tasks: Tasks, ledger: Ledger) -> None:
         error = ODD_ERRORS[kind]()
         raise error
 
+    @tasks.task("odd-thread")
+    def odd_thread(kind: str) -> None:
+        ledger.note("odd-thread", kind)
+        error = ODD_ERRORS[kind]()
+        raise error
+
     @tasks.task("on-error")
     async def on_error(message: Failure) -> None:
         ledger.note("on-error", message.model_dump())
@@ -204,16 +211,23 @@ def _register_waiting(tasks: Tasks, ledger: Ledger) -> None:
     async def stubborn(gate: str) -> str:
         return await hold("stubborn", gate)
 
-    @tasks.task("hurry", execution_timeout=TIME_LIMIT)
+    @tasks.task("hurry", execution_timeout=TIME_LIMIT, retries=1)
     async def hurry(gate: str) -> str:
         return await hold("hurry", gate)
 
+    def block_for(task: str, gate: str) -> str:
+        ledger.note(task, f"{gate} started")
+        ledger.block_at(gate)
+        ledger.note(task, f"{gate} ended")
+        return gate
+
     @tasks.task("block")
     def block(gate: str) -> str:
-        ledger.note("block", f"{gate} started")
-        ledger.block_at(gate)
-        ledger.note("block", f"{gate} ended")
-        return gate
+        return block_for("block", gate)
+
+    @tasks.task("hurry-block", execution_timeout=TIME_LIMIT)
+    def hurry_block(gate: str) -> str:
+        return block_for("hurry-block", gate)
 
     @tasks.task("thread")
     def thread(text: str) -> list[Any]:

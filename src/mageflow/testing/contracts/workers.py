@@ -56,6 +56,21 @@ class WorkerContract(Contract):
                 assert await idle.run("echo", {"n": n}) == {"n": n}
         assert idle.ledger.of("echo") == [{"n": 0}, {"n": 1}]
 
+    async def test_two_namespaces(self, stage: Stage) -> None:
+        """Clients of two namespaces serve tasks of the same names in one process, each its own."""
+        config = stage.config.model_copy(update={"namespace": f"{stage.config.namespace}-2"})
+        other = stage.subject.make_client(config)
+
+        @other.task(name="hello")
+        async def hello() -> str:
+            return "the other"
+
+        async with stage.subject.serve(other):
+            handles = [await stage.start("hello") for _ in range(3)]
+            others = [await (await other.asign("hello")).aio_run_no_wait() for _ in range(3)]
+            assert [await stage.result(handle) for handle in others] == ["the other"] * 3
+            assert [await stage.result(handle) for handle in handles] == [stage.ledger.worker] * 3
+
     async def test_client_that_only_signs(self, idle: Stage) -> None:
         """A client without a worker starts no thread and runs nothing."""
         before = set(threading.enumerate())
