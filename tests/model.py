@@ -1,84 +1,21 @@
-"""What the store must do, in plain Python: every transition at once, over objects that point at each other.
+"""What the store must do, in plain Python: what users ask and what runs report.
 
 The scripts of `mageflow.store` are compared with this model after each step. It knows nothing of keys, budgets or
-continue rows; a status here is always the effective one.
+continue rows; what an event does is done when `settle` returns.
 """
-# size: one transition refers to the next; two files would hide what an event does.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from tests.node import Node
+from tests.transitions import Transitions
 
 
-class Model:
+class Model(Transitions):
     """All flows of a namespace."""
 
     def __init__(self, crash_limit: int) -> None:
+        super().__init__()
         self.crash_limit = crash_limit
-        self.roots: list[Node] = []
-        self.drafts: dict[str, list[Node]] = {}
-
-    def nodes(self) -> Iterator[Node]:
-        """Every signature that is still there."""
-        for root in self.roots:
-            yield from (node for node in root.tree() if not node.gone)
-
-    # What a flow keeps alive, and what a template is kept by.
-
-    def alive(self, root: Node) -> int:
-        """What keeps a flow from expiring: itself once started, fired callbacks, runs."""
-        return sum(
-            (node.running and not node.gone) + (node.told and not node.ended and node.container is None)
-            for node in root.tree()
-        )
-
-    def references(self) -> dict[Node, int]:
-        """How many records name each signature as a callback."""
-        counts: dict[Node, int] = {}
-        drafted = (node for parts in self.drafts.values() for node in parts)
-        for node in (*self.nodes(), *drafted):
-            if not node.expiring:
-                for template in (*node.success, *node.failure):
-                    counts[template] = counts.get(template, 0) + 1
-        return counts
-
-    def never_started(self) -> list[Node]:
-        """Roots that go when their time is over."""
-        named = self.references()
-        waiting = [
-            root for root in self.roots if not root.gone and root.status == "p" and not (root.told or root.draft)
-        ]
-        return [root for root in waiting if not named.get(root) and root.container is None]
-
-    def settle_lifetimes(self) -> None:
-        """Let flows that are over expire; one that is named as a callback stays until nothing names it."""
-        while True:
-            named = self.references()
-            over = (root for root in self.roots if root.told and not root.expiring and self.alive(root) == 0)
-            expired = next((root for root in over if not named.get(root)), None)
-            if expired is None:
-                return
-            self.expire(expired)
-
-    def expire(self, root: Node) -> None:
-        """A flow goes, with all its records."""
-        for node in root.tree():
-            node.expiring = True
-
-    def forget_unstarted(self, root: Node) -> None:
-        """What was never started has reached its age."""
-        if root in self.never_started():
-            root.status, root.reason = "c", "expired"
-            self.expire(root)
-            self.vanish(root)
-
-    def vanish(self, root: Node) -> None:
-        """The records of an expiring flow are gone."""
-        for node in root.tree():
-            node.gone = True
-        self.roots.remove(root)
 
     # Verbs of the user: each returns the code of a refusal, or None.
 
@@ -120,9 +57,11 @@ class Model:
     def _refuse_run(self, node: Node) -> str | None:
         if node.gone:
             return "not_found"
-        if node.draft or node.status == "c":
+        if node.draft:
             return "illegal"
         if node.container is not None and node.container.kind != "s":
+            return "illegal"
+        if node.effective == "c":
             return "illegal"
         second = node.opened_by == "member" and not node.ended
         if (node.status != "p" or node.told) and not second:
@@ -185,7 +124,7 @@ class Model:
             return "not_found"
         if swarm.kind != "s":
             return "not_a_swarm"
-        if swarm.status == "c":
+        if swarm.effective == "c":
             return "swarm_canceled"
         if swarm.ended or swarm.closed:
             return "swarm_closed"
@@ -207,156 +146,62 @@ class Model:
         self._refill(swarm)
         return None
 
-    # What becomes ready.
+    # Steering.
 
-    def _run_own(self, swarm: Node) -> None:
-        """The own run of a swarm that one of its members opened."""
-        if swarm.opened_by == "member" and not swarm.ended:
-            swarm.opened_by = "own"
-            if swarm.status == "a":
-                self._run_present(swarm)
-                self._refill(swarm)
+    def steer(self, node: Node, verb: str) -> str | None:
+        """Suspend, interrupt, resume, cancel or remove; of no effect on what has ended, but for the last."""
+        if refused := self._refuse_steer(node, verb):
+            return refused
+        if verb == "remove":
+            self._cancel_by_name(node)
+            node.removed = True
+            if node.status == "c":
+                node.reason = "removed"
+        elif self.means(node, verb):
+            self._steer_living(node, verb)
+        return None
 
-    def _run_present(self, swarm: Node) -> None:
-        """Make every present member ready; swarms that one of their members opened have their own run by that."""
-        swarm.queue.extend(m for m in swarm.members if m.status == "p" and not m.told and m not in swarm.queue)
-        for member in swarm.members:
-            self._run_own(member)
+    def means(self, node: Node, verb: str) -> bool:
+        """Whether a verb changes anything."""
+        if verb == "remove" or node.over:
+            return verb == "remove"
+        if verb == "suspend":
+            return not node.mark and (node.held or "s")[0] != "i"
+        if verb == "interrupt":
+            return node.mark != "i"
+        return verb == "cancel" or node.mark is not None
 
-    def _ready(self, node: Node) -> None:
-        node.told = True
-        if node.kind == "t":
-            self._write_row(node)
-            return
-        node.status = "a"
-        if node.kind == "c":
-            self._ready(node.members[0])
-            return
-        if node.opened_by is None:
-            node.opened_by = "own"
-        if node.opened_by == "own":
-            self._run_present(node)
-        self._refill(node)
+    def _refuse_steer(self, node: Node, verb: str) -> str | None:
+        if node.gone:
+            return "not_found"
+        if node.draft:
+            return "illegal"
+        if verb == "suspend" and node.running and not node.mark and not node.over:
+            return "running"
+        part = node.container is not None or node.origin is not None
+        if verb == "remove" and (part or self.references().get(node)):
+            return "illegal"
+        return None
 
-    def _write_row(self, task: Node) -> None:
-        task.dispatch += 1
-        task.row, task.offers = True, 0
-
-    def _refill(self, swarm: Node) -> None:
-        while swarm.status == "a" and swarm.queue:
-            if swarm.bound is not None and len(swarm.holding) + len(swarm.left_runs) >= swarm.bound:
-                return
-            member = swarm.queue.pop(0)
-            swarm.holding.append(member)
-            self._ready(member)
-        if swarm.status == "a" and swarm.closed and all(member.ended for member in swarm.members):
-            self._end(swarm, "d")
-
-    # What the end of a signature does.
-
-    def _end(self, node: Node, status: str, reason: str | None = None) -> None:
-        node.status, node.reason = status, reason
-        if status == "d":
-            self._fire(node, node.success)
-        elif status == "f":
-            self._fire(node, node.failure)
-        if node.container is not None:
-            self._member_ended(node.container, node)
-
-    def _member_ended(self, container: Node, member: Node) -> None:
-        if member in container.holding:
-            container.holding.remove(member)
-        if container.status != "a":
-            container.canceled += member.status == "c" and container.kind == "s"
-        elif container.kind == "c":
-            self._chain_goes_on(container, member)
+    def _steer_living(self, node: Node, verb: str) -> None:
+        if verb in {"suspend", "interrupt"}:
+            self._set_mark(node, verb[0])
+        elif verb == "cancel":
+            self._cancel_by_name(node)
         else:
-            self._swarm_goes_on(container, member)
+            node.mark = None
+            self._release_held(node)
 
-    def _chain_goes_on(self, chain: Node, member: Node) -> None:
-        place = chain.members.index(member) + 1
-        if member.status == "d":
-            value = member.result or member
-            if place < len(chain.members):
-                chain.members[place].takes = value
-                self._ready(chain.members[place])
-            else:
-                chain.result = value
-                self._end(chain, "d")
-            return
-        chain.error = member.error or member
-        chain.status = "f"
-        for later in chain.members[place:]:
-            self._cancel(later, "skipped", stop=False)
-        self._end(chain, "f")
-
-    def _swarm_goes_on(self, swarm: Node, member: Node) -> None:
-        swarm.done += member.status == "d"
-        swarm.failed += member.status == "f"
-        swarm.canceled += member.status == "c"
-        failures = swarm.failed + swarm.canceled
-        if member.status != "d" and swarm.tolerance is not None and failures >= swarm.tolerance:
-            self._fail_swarm(swarm, member.error or member)
-        else:
-            self._refill(swarm)
-
-    def _fail_swarm(self, swarm: Node, error: Node) -> None:
-        swarm.error, swarm.status = error, "f"
-        for member in swarm.members:
-            swarm.canceled += self._cancel(member, "swarm_failed", stop=swarm.interrupts)
-        self._end(swarm, "f")
-
-    def _cancel(self, node: Node, reason: str, *, stop: bool) -> bool:
-        """Cancel what has not ended below a failed container; what runs goes on unless it is to stop.
-
-        Returns whether this signature became canceled by it.
-        """
-        if node.kind == "t" and (node.ended or (node.running and not stop)):
-            return False
-        cancels, started = not node.ended, node.status != "p"
-        if cancels:
-            node.status, node.reason, node.row = "c", reason, False
-        for member in node.members:
-            canceled = self._cancel(member, reason, stop=stop)
-            # A swarm counts from its start on.
-            node.canceled += canceled and started and node.kind == "s"
-        return cancels
+    def held_too_long(self, root: Node) -> None:
+        """A root was suspended or interrupted for too long."""
+        if root.mark:
+            self._cancel_by_name(root)
 
     def abandon(self, swarm: Node) -> None:
         """Nothing happened in an open swarm for too long."""
         if swarm.idle:
-            self._fail_swarm(swarm, swarm)
-
-    def _fire(self, node: Node, templates: list[Node]) -> None:
-        for template in templates:
-            if template.gone:
-                node.problem = template
-                continue
-            copy = self._copy(template)
-            copy.origin = node
-            if node.status == "d":
-                copy.takes = node.result or node
-            else:
-                copy.takes_error = node
-            copy.closed = copy.kind == "s"
-            node.fired.append(copy)
-            self._ready(copy)
-
-    def _copy(self, template: Node) -> Node:
-        copy = Node(
-            kind=template.kind,
-            success=[*template.success],
-            failure=[*template.failure],
-            bound=template.bound,
-            tolerance=template.tolerance,
-            room=template.room,
-            interrupts=template.interrupts,
-            closed=template.closed,
-            members=[self._copy(member) for member in template.members],
-        )
-        for member in copy.members:
-            member.container = copy
-        return copy
+            swarm.error = swarm
+            self._fail(swarm)
 
     # Reports of runs and of the sweeper: each returns the answer of the script.
 
@@ -368,6 +213,10 @@ class Model:
             return "ended"
         if any(container.ended for container in task.above):
             return "canceled"
+        if task.held is not None:
+            return "canceled" if task.held[0] == "c" else "held"
+        if task.held_back:
+            return "stale"
         current = (task.dispatch, task.attempts)
         if (dispatch, attempts) < current:
             return "stale"
@@ -377,6 +226,7 @@ class Model:
             task.overtaken.append(task.run)
         task.dispatch, task.attempts = task.accepted = (dispatch, attempts)
         task.row, task.running, task.status = False, True, "a"
+        task.started_at = self.stamps
         task.run += 1
         return "run"
 
@@ -392,33 +242,31 @@ class Model:
         """The last report of a run that was overtaken, or the loss of its worker, frees its slot."""
         if run in task.overtaken:
             task.overtaken.remove(run)
-            for container in task.above:
-                self._refill(container)
+            self._jobs.extend((self._refill, container) for container in task.above)
 
-    def _release(self, task: Node) -> None:
-        """The last report of a run: it frees the slots that a stopped run kept."""
-        freed = task.running and task.status == "c"
-        task.running = False
-        for container in task.above if freed else ():
-            self._refill(container)
+    def _release(self, task: Node) -> bool:
+        """The last report of a run: it frees the slots that a stopped run kept. Returns whether it still counted."""
+        was_running, task.running = task.running, False
+        if was_running and task.status == "c":
+            self._jobs.extend((self._refill, container) for container in task.above)
+        return was_running
 
     def _drop(self, task: Node) -> bool:
         """What runs no more below an ended container is canceled."""
         above = next((container for container in task.above if container.ended), None)
         if above is not None and not task.ended:
-            reason = above.reason or ("skipped" if above.kind == "c" else "swarm_failed")
-            task.row = False
-            self._end(task, "c", reason)
+            self._end(task, "c", above.walked)
         return above is not None
 
     def finish(self, task: Node, run: int, status: str) -> str:
         """A run reports its outcome."""
         if refused := self._current(task, run):
             return refused
-        self._release(task)
+        was_running = self._release(task)
         if task.ended:
             return "ended"
-        task.row = False
+        if task.outdated:
+            return self._discard(task, was_running=was_running)
         self._end(task, status)
         return "recorded"
 
@@ -426,9 +274,11 @@ class Model:
         """An attempt failed, another is to come."""
         if refused := self._current(task, run):
             return refused
-        self._release(task)
+        was_running = self._release(task)
         if task.ended:
             return "ended"
+        if task.outdated:
+            return self._discard(task, was_running=was_running)
         if self._drop(task):
             return "ended"
         task.attempts, task.row, task.offers = used, True, 1
@@ -438,31 +288,51 @@ class Model:
         """A run that was told to stop is over."""
         if refused := self._current(task, run):
             return refused
-        was_running = task.running
-        self._release(task)
-        if was_running and not task.ended and not self._drop(task):
-            self._write_row(task)
+        was_running = self._release(task)
+        if was_running and not task.ended:
+            self._discard(task, was_running=was_running)
         return "recorded"
+
+    def _discard(self, task: Node, *, was_running: bool) -> str:
+        """What an overtaken run reports counts for nothing; the last report of a run lets its task go on."""
+        if was_running and not self._drop(task):
+            self._ready_again(task)
+        return "superseded"
+
+    def turned_away(self, task: Node) -> None:
+        """A delivery was told that its task is held or canceled."""
+        if not task.gone and not task.ended and not task.running and task.held is not None:
+            task.row = False
+            self._ready_again(task)
+
+    def overdue(self, task: Node) -> None:
+        """The sweeper comes upon a row that is due."""
+        if task.row and task.held is not None:
+            task.row = False
+            self._ready_again(task)
+
+    def to_stop(self, task: Node, run: int) -> bool:
+        """Whether a run that its worker reports alive is to be stopped."""
+        return task.gone or task.run != run or task.ended or task.outdated
 
     def lapse(self, task: Node) -> None:
         """The worker of a run was lost."""
         self._release(task)
         if task.ended or self._drop(task):
             return
-        task.lapses += 1
+        task.lapses += not task.outdated
         if task.lapses > self.crash_limit:
             self._end(task, "f")
         else:
-            self._write_row(task)
+            self._ready_again(task)
 
     def refused(self, task: Node, dispatch: int) -> str:
         """A row cannot be dispatched, ever."""
         if task.gone:
             return "gone"
-        if task.ended:
+        if task.over:
             return "ended"
         if task.dispatch != dispatch or not task.row:
             return "stale"
-        task.row = False
         self._end(task, "f")
         return "recorded"

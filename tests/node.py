@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 
 @dataclass(eq=False, kw_only=True)
 class Node:
-    """A signature. Statuses and kinds are the letters of the records (p a d f c, t c s)."""
+    """A signature. Statuses, kinds and marks are the letters of the records (p a d f c, t c s, s i c).
+
+    What a failed or canceled container ends below it has that status at once; a mark is only on its own node.
+    """
 
     kind: str = "t"
     status: str = "p"
@@ -24,6 +27,15 @@ class Node:
     told: bool = False
     expiring: bool = False
     gone: bool = False
+    # steering
+    mark: str | None = None
+    stamp: int = 0
+    removed: bool = False
+    held_back: bool = False
+    holds: list[Node] = field(default_factory=list["Node"])
+    outcome: str | None = None
+    slot: str | None = None
+    """Its slot in a swarm: `given` back while it was held, `asked` for again; else `None`."""
     # where values come from
     takes: Node | None = None
     takes_error: Node | None = None
@@ -39,6 +51,13 @@ class Node:
     row: bool = False
     running: bool = False
     overtaken: list[int] = field(default_factory=list[int])
+    """Runs that the next attempt overtook, and that have not reported yet."""
+    started_at: int = 0
+    """The newest stamp of all when its run started."""
+    # a container
+    walked: str | None = None
+    """The reason for which its members are canceled."""
+    begun: bool = False
     # a swarm
     bound: int | None = None
     tolerance: int | None = None
@@ -50,11 +69,12 @@ class Node:
     holding: list[Node] = field(default_factory=list["Node"])
     done: int = 0
     failed: int = 0
-    canceled: int = 0
+    canceled_early: int = 0
+    """Members canceled before it started."""
 
     @property
     def ended(self) -> bool:
-        """Whether nothing can follow."""
+        """Whether nothing can follow, marks aside."""
         return self.status in "dfc"
 
     @property
@@ -66,12 +86,17 @@ class Node:
             node = node.container
 
     @property
+    def path(self) -> Iterator[Node]:
+        """Itself and all that steers it: containers, what fired it, the containers of that, up to the root."""
+        node: Node | None = self
+        while node is not None and not node.gone:
+            yield node
+            node = node.container or node.origin
+
+    @property
     def root(self) -> Node:
         """The root of its flow."""
-        node = self
-        while (above := node.container or node.origin) is not None and not above.gone:
-            node = above
-        return node
+        return [*self.path][-1] if not self.gone else self
 
     def tree(self) -> Iterator[Node]:
         """Itself, everything below, and the callbacks that were fired there."""
@@ -79,12 +104,56 @@ class Node:
         for part in (*self.members, *self.fired):
             yield from part.tree()
 
+    # Marks.
+
+    @property
+    def held(self) -> tuple[str, Node] | None:
+        """The strongest mark on its path and the nearest node that carries it; only a cancel outlives its node."""
+        found: tuple[str, Node] | None = None
+        for node in self.path:
+            carries = node.mark == "c" or not node.ended or node.lingers
+            if node.mark and carries and (found is None or "sic".index(node.mark) > "sic".index(found[0])):
+                found = node.mark, node
+        return found
+
+    @property
+    def effective(self) -> str:
+        """Its status, or that it is canceled by a mark above; suspended and interrupted ones are told by `held`."""
+        return "c" if not self.ended and self.held is not None and self.held[0] == "c" else self.status
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing can follow."""
+        return self.effective in "dfc"
+
+    @property
+    def outdated(self) -> bool:
+        """Whether what its run reports is discarded: it was interrupted or canceled since the run started."""
+        return any(node.stamp > self.started_at for node in self.path)
+
+    @property
+    def without_slot(self) -> Node | None:
+        """The outermost container, or itself, that gave its slot back."""
+        return next((node for node in reversed([self, *self.above]) if node.slot), None)
+
+    # Containers.
+
+    @property
+    def current_member(self) -> Node:
+        """The member of a chain whose turn it is, or the last."""
+        return next((member for member in self.members if not (member.told and member.ended)), self.members[-1])
+
     @property
     def left_runs(self) -> list[tuple[Node, int]]:
         """Runs below that were stopped, or overtaken by the next attempt, and have yet to report: they keep slots."""
         left = [(task, task.run) for task in self.members if task.running and task.status == "c"]
         left += [(task, run) for task in self.members for run in task.overtaken]
         return left + [below for member in self.members for below in member.left_runs]
+
+    @property
+    def slots_taken(self) -> int:
+        """How many slots of a swarm are taken."""
+        return len(self.holding) + len(self.left_runs)
 
     @property
     def lingers(self) -> bool:
@@ -99,7 +168,21 @@ class Node:
         return sum(member.lingers for member in self.members)
 
     @property
+    def canceled(self) -> int:
+        """Members that a swarm counts as canceled: a container when nothing in it is active any more."""
+        if not self.begun:
+            return self.canceled_early
+        return sum(member.status == "c" and not member.lingers for member in self.members)
+
+    @property
+    def budget_used_up(self) -> bool:
+        """Whether as many members of a swarm failed as make it fail."""
+        return self.tolerance is not None and self.failed + self.canceled >= self.tolerance
+
+    @property
     def idle(self) -> bool:
-        """Whether it is an open swarm in which nothing runs or is ready."""
-        quiet = not self.queue and not self.holding and not self.left_runs
-        return self.kind == "s" and self.status == "a" and not self.closed and quiet
+        """Whether it is an open swarm in which nothing runs, is ready or is held."""
+        if self.kind != "s" or self.status != "a" or self.closed or self.outcome or self.held or self.without_slot:
+            return False
+        waiting = any(not member.ended and (member in self.queue or member.slot) for member in self.members)
+        return not waiting and not self.slots_taken

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from tests.model import Model
 from tests.node import Node
-from tests.store.snapshot import Snapshot
-from tests.store.waiting import leaked_slots, overfull, ready_members, stalled
+from tests.store.snapshot import ENDED, Snapshot
+from tests.store.waiting import leaked_slots, overfull, ready_members, stalled, withheld_slots
 
 
 def compare(model: Model, state: Snapshot, ids: dict[Node, str], nodes: dict[str, Node]) -> None:
@@ -24,7 +24,7 @@ def compare(model: Model, state: Snapshot, ids: dict[Node, str], nodes: dict[str
     for node in here:
         found = int(state.record(ids[node]).get("rf", "0"))
         assert node.expiring or found == references.get(node, 0), f"rf of {ids[node]}: {found}"
-    problems = [*stalled(state), *overfull(state), *leaked_slots(state)]
+    problems = [*stalled(state), *overfull(state), *leaked_slots(state), *withheld_slots(state)]
     assert not problems, problems
 
 
@@ -45,7 +45,8 @@ def _compare_node(node: Node, state: Snapshot, ids: Mapping[Node, str]) -> None:
     name = ids[node]
     record = state.record(name)
     effective = state.status(name)
-    assert effective == node.status, f"{name} is {effective}, the model says {node.status}"
+    assert effective == node.effective, f"{name} is {effective}, the model says {node.effective}"
+    _compare_steering(node, name, state, ids)
     if record["st"] == "c":
         assert record.get("re") == node.reason, f"{name}: {record.get('re')}, the model says {node.reason}"
     sources = {"in": node.takes, "ie": node.takes_error, "rs": node.result, "es": node.error, "o": node.origin}
@@ -69,32 +70,58 @@ def _compare_node(node: Node, state: Snapshot, ids: Mapping[Node, str]) -> None:
         assert record.get("own") != "2"
 
 
+def _compare_steering(node: Node, name: str, state: Snapshot, ids: Mapping[Node, str]) -> None:
+    record = state.record(name)
+    assert record.get("mk") == node.mark, f"mark of {name}"
+    held, expected = state.held(name), node.held
+    if not node.over:
+        assert held == (expected and (expected[0], ids[expected[1]])), f"{name} is held by {held}, not {expected}"
+        assert record.get("po") == node.outcome, f"{name} has {record.get('po')} to come, the model: {node.outcome}"
+        slot = {None: None, "given": "0", "asked": "q"}[node.slot]
+        assert record.get("sl") == slot, f"{name} has sl {record.get('sl')}, the model says {node.slot}"
+
+    # The order counts among members of one swarm, which come back to its queue.
+    def by_container(one: str) -> tuple[str, str]:
+        container = state.record(one).get("c", "")
+        return container, "" if container else one
+
+    held_back = [one for one in state.entries("h", name) if one in state.records and state.status(one) not in ENDED]
+    holds = sorted(held_back, key=by_container)
+    waiting = sorted((ids[one] for one in node.holds if not one.over), key=by_container)
+    assert holds == waiting, f"{name} holds {holds}, the model says {waiting}"
+
+
 def _compare_swarm(swarm: Node, name: str, state: Snapshot, ids: Mapping[Node, str]) -> None:
     record = state.record(name)
     assert (record.get("cl") == "1") == swarm.closed
     slots = {ids[member] for member in swarm.holding}
     slots |= {f"{ids[task]}~{run}" for task, run in swarm.left_runs}
     assert state.slots(name) == slots, f"slots of {name}: {state.slots(name)}, the model {slots}"
-    held = {ids[member] for member in swarm.members if member in swarm.holding or member.status != "p"}
-    queue = list(dict.fromkeys(member for member in ready_members(state, name) if member not in held))
-    assert queue == [ids[member] for member in swarm.queue], f"queue of {name}: {queue}"
+    waiting = [member for member in swarm.members if not member.ended and member not in swarm.holding]
+    able = {ids[member] for member in waiting if member.slot == "asked" or (member.status == "p" and not member.slot)}
+    queue = list(dict.fromkeys(member for member in ready_members(state, name) if member in able))
+    expected = [ids[member] for member in swarm.queue if not member.ended]
+    assert queue == expected, f"queue of {name}: {queue}, the model {expected}"
 
 
 def _compare_indices(model: Model, here: list[Node], state: Snapshot, ids: Mapping[Node, str]) -> None:
     rows = {ids[node] for node in here if node.row and not node.gone}
     idle = {f"!a:{ids[node]}" for node in here if node.idle}
     gates = {row for row in state.out if row.startswith("!a:")}
+    rows |= {f"!u:{ids[root]}" for root in model.timed()}
     assert set(state.out) - gates == rows, f"outbox {set(state.out) - gates}, the model {rows}"
     assert idle <= gates
     assert {state.status(row[3:]) for row in gates} <= {"a"}
     overtaken = {f"{ids[node]}~{run}" for node in here for run in node.overtaken}
-    assert set(state.runs) == {ids[node] for node in here if node.running} | overtaken
+    # An overtaken run keeps no flow alive; a sweep forgets it when it lapses.
+    runs = {run for run in state.runs if "~" not in run or run.partition("~")[0] in state.records}
+    assert runs == {ids[node] for node in here if node.running} | overtaken, f"runs {runs}"
     unstarted = {ids[node] for node in model.never_started()}
     assert set(state.scores.get("ix:p", {})) == unstarted, "ix:p"
     roots = [node for node in model.roots if not node.gone]
     for letter in "adfc":
         found = set(state.scores.get(f"ix:{letter}", {})) & set(map(ids.__getitem__, roots))
-        expected = {ids[node] for node in roots if node.told and (node.status if node.ended else "a") == letter}
+        expected = {ids[root] for root in roots if (root.status if root.ended else "a" if root.told else "p") == letter}
         assert found == expected, f"ix:{letter} has {found}, the model {expected}"
     for root in roots:
         found = int(state.record(ids[root]).get("lv", "0"))

@@ -7,6 +7,12 @@ from collections.abc import Iterator
 import pytest
 
 from tests.store.driver import Driver
+from tests.store.settings import SEED
+
+
+def pytest_report_header() -> str:
+    """Say how to draw the random examples of the long tests again."""
+    return f"random examples: MAGEFLOW_EXAMPLES_SEED={SEED}"
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,12 @@
 """From bytes to events: what Hypothesis draws becomes verbs on a world, whatever the world looks like by then."""
+# size: one short function for each verb that may be drawn, and what they choose from.
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from mageflow.flow.signature import Verb
 from tests.node import Node
 from tests.store.waiting import why
 from tests.store.world import World
@@ -45,7 +47,6 @@ def play(world: World, moves: Sequence[Move]) -> None:
         if world.lazy and verb in DRAINED:
             world.check()
         VERBS[verb](world, numbers)
-        world.model.settle_lifetimes()
         if not world.lazy:
             world.check()
         elif rows := world.driver.snapshot().continues:
@@ -58,7 +59,11 @@ def play(world: World, moves: Sequence[Move]) -> None:
 def wind_up(world: World) -> None:
     """Bring everything to its end: no key stays but those that every namespace has."""
     world.expire_drafts()
+    world.turn_away()
     world.check()
+    for node in [node for node in _nodes(world) if node.mark]:
+        world.steer(node, "resume")
+        world.check()
     for _ in range(60):
         if not world.model.roots:
             break
@@ -71,6 +76,9 @@ def wind_up(world: World) -> None:
         world.check()
     left = [(world.ids[node], why(world.state, world.ids[node])) for node in _nodes(world) if not node.ended]
     assert not world.model.roots, f"no end: {left}"
+    world.driver.steer("runs", 0, *(run for run in world.state.runs if "~" in run))
+    world.sweep()
+    world.check()
     assert world.state.staying() == []
     assert not world.state.out
     assert not world.state.runs
@@ -81,6 +89,7 @@ def _wind_up_node(world: World, node: Node) -> None:
         return
     if node.row and world.ids[node] in world.rows():
         world.deliver(world.ids[node], node.dispatch, node.attempts)
+        world.turn_away()
     for run in [*node.overtaken]:
         world.stopped(node, run)
     if node.running and node.ended:
@@ -102,11 +111,6 @@ def _nodes(world: World) -> list[Node]:
     return [node for node in world.model.nodes() if node in world.ids]
 
 
-def _unattached(world: World) -> list[Node]:
-    roots = world.model.roots
-    return [root for root in roots if root.status == "p" and not (root.told or root.draft)]
-
-
 def _size(node: Node) -> int:
     """How many signatures come of it at the most, callbacks of callbacks included."""
     return 1 + sum(map(_size, (*node.members, *node.success, *node.failure)))
@@ -118,7 +122,7 @@ def _reaches(node: Node, swarm: Node) -> bool:
 
 
 def _templates(world: World, numbers: Numbers) -> list[Node]:
-    named = [root for root in _unattached(world) if _size(root) <= 8]
+    named = [root for root in world.model.unstarted() if _size(root) <= 8]
     count = (0, 1, 0, 1, 2)[numbers.below(5)] if named else 0
     return [template for _ in range(count) if (template := numbers.one(named)) is not None]
 
@@ -160,11 +164,23 @@ def create(world: World, numbers: Numbers) -> None:
     _write(world, root, [], numbers)
 
 
+def begin(world: World, numbers: Numbers) -> None:
+    """A new container is started at once."""
+    if numbers.chance(3):
+        world.create(_sketch(world, numbers, 1))
+    root = Node(kind="scs"[numbers.below(3)], success=_templates(world, numbers), failure=_templates(world, numbers))
+    root.members = [_sketch(world, numbers, 2) for _ in range(2 + numbers.below(3))]
+    if root.kind == "s":
+        _draw_settings(root, numbers)
+    world.create(root)
+    world.run(root, with_message=False)
+
+
 def container(world: World, numbers: Numbers) -> None:
     """A new container of new and existing signatures."""
     kind = "cs"[numbers.below(2)]
     root = Node(kind=kind, success=_templates(world, numbers), failure=_templates(world, numbers))
-    free = _nodes(world) if numbers.chance(8) else _unattached(world)
+    free = _nodes(world) if numbers.chance(8) else world.model.unstarted()
     claimed: list[Node] = []
     for _ in range(2 + numbers.below(2)):
         member = numbers.one(free)
@@ -180,7 +196,7 @@ def container(world: World, numbers: Numbers) -> None:
 
 def run(world: World, numbers: Numbers) -> None:
     """Start something."""
-    nodes = _unattached(world) if not numbers.chance(2) else _nodes(world)
+    nodes = world.model.unstarted() if not numbers.chance(2) else _nodes(world)
     if node := numbers.one(nodes):
         world.run(node, with_message=numbers.chance(2))
 
@@ -201,7 +217,8 @@ def add(world: World, numbers: Numbers) -> None:
         return
     members: list[Node] = []
     for _ in range(1 + numbers.below(2)):
-        free = [node for node in (_nodes(world) if numbers.chance(8) else _unattached(world)) if node not in members]
+        free = _nodes(world) if numbers.chance(8) else world.model.unstarted()
+        free = [node for node in free if node not in members]
         member = numbers.one(free) if numbers.chance(3) else None
         members.append(member if member is not None else _sketch(world, numbers, 2))
     named = any(world.model.references().get(node) for node in (swarm, *swarm.above))
@@ -233,17 +250,20 @@ def _running(world: World) -> list[Node]:
 
 
 def deliver(world: World, numbers: Numbers) -> None:
-    """A row is delivered."""
+    """A row is delivered; that it was turned away may be noted later."""
     if task := numbers.one(_rows(world)):
         world.deliver(world.ids[task], task.dispatch, task.attempts)
+        if not numbers.chance(3):
+            world.turn_away()
 
 
 def step(world: World, numbers: Numbers) -> None:
     """A row is delivered, its task succeeds or fails."""
     if task := numbers.one(_rows(world)):
-        deliver_status = world.deliver(world.ids[task], task.dispatch, task.attempts)
-        if deliver_status == "run":
+        status = world.deliver(world.ids[task], task.dispatch, task.attempts)
+        if status == "run":
             world.finish(task, task.run, "f" if numbers.chance(5) else "d")
+        world.turn_away()
 
 
 def steps(world: World, numbers: Numbers) -> None:
@@ -319,6 +339,43 @@ def refused(world: World, numbers: Numbers) -> None:
         world.refused(world.ids[task], task.dispatch)
 
 
+# Steering.
+
+
+def steer(world: World, numbers: Numbers) -> None:
+    """Steer anything, perhaps twice."""
+    verb = VERBS_OF_STEERING[(0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2, 1, 3, 3, 4)[numbers.below(16)]]
+    nodes = _nodes(world)
+    living = [node for node in nodes if not node.over]
+    started = [node for node in living if node.root.told]
+    if numbers.chance(2):
+        started = [node for node in started if node.kind != "t"] or started
+    target = numbers.one(started or living) if living and not numbers.chance(6) else numbers.one(nodes)
+    marked = [node for node in living if node.mark]
+    if verb == "resume" and marked and not numbers.chance(4):
+        target = numbers.one(marked)
+    if target is not None:
+        for _ in range(1 + numbers.chance(5)):
+            world.steer(target, verb)
+            world.check()
+
+
+def turn_away(world: World, numbers: Numbers) -> None:
+    """Deliveries that were turned away are taken note of."""
+    world.turn_away()
+
+
+def beat(world: World, numbers: Numbers) -> None:
+    """A worker learns what is to stop."""
+    world.beat()
+
+
+def held_too_long(world: World, numbers: Numbers) -> None:
+    """The time limit of a mark is over."""
+    if root := numbers.one(world.model.timed()):
+        world.held_too_long(root)
+
+
 # Time.
 
 
@@ -344,7 +401,8 @@ def expire_drafts(world: World, numbers: Numbers) -> None:
     world.expire_drafts()
 
 
-GROWING = {"create", "container", "add"}
+VERBS_OF_STEERING: Sequence[Verb] = ("suspend", "resume", "interrupt", "cancel", "remove")
+GROWING = {"create", "begin", "container", "add"}
 DRAINED = {"create", "container", "run", "run_member", "add", "close", "abandon", "age", "pass_time"}
 VERBS: dict[str, Callable[[World, Numbers], None]] = {
     verb.__name__: verb
@@ -379,3 +437,26 @@ WEIGHTS = {
     "finish": 5,
 }
 CHOICES = [verb for verb in VERBS for _ in range(WEIGHTS.get(verb, 1))]
+VERBS.update({verb.__name__: verb for verb in (begin, steer, turn_away, beat, held_too_long)})
+STEERED_WEIGHTS = {
+    "create": 2,
+    "container": 2,
+    "begin": 5,
+    "run": 2,
+    "run_member": 3,
+    "add": 4,
+    "close": 2,
+    "deliver": 14,
+    "step": 5,
+    "steps": 2,
+    "finish": 12,
+    "steer": 22,
+    "turn_away": 3,
+    "overdue": 3,
+    "attempt_failed": 2,
+    "stopped": 4,
+    "lapse": 2,
+    "deliver_any": 2,
+    "finish_any": 2,
+}
+STEERED_CHOICES = [verb for verb in VERBS for _ in range(STEERED_WEIGHTS.get(verb, 1))]

@@ -30,11 +30,11 @@ class Snapshot:
 
     @classmethod
     def of(cls, reply: Sequence[Sequence[Any]], prefix: str) -> Snapshot:
-        """Read the reply of the dumping script; what lives for some milliseconds only counts as gone."""
+        """Read the reply of the dumping script, without notes of operations and what lives for milliseconds only."""
         found = cls()
         for raw, kind, lifetime, value in sorted(reply, key=itemgetter(0)):
             name: str = raw.decode().removeprefix(prefix)
-            if 0 <= lifetime < 100:
+            if 0 <= lifetime < 100 or name.startswith("op:"):
                 continue
             if lifetime >= 0:
                 found.expiring.add(name)

@@ -1,22 +1,20 @@
-"""Steering at any moment: the scripts alone, and rules that every state must keep.
+"""Steering while earlier steering is still being worked off: rules that every state in between must keep.
+
+Which of several held members gets a slot first depends on where the parts of the work end; the model does not say.
 
 - What has ended stays as it is, what is canceled fires nothing, what is held does not run.
-- A verb that means nothing to a signature changes nothing; what an unfinished block is about to take cannot be steered.
-- A mark holds only until its signature ends; a template that was canceled by name fires no more.
+- A verb that is refused changes nothing.
 - Members that run at the same moment are never more than the bound, whatever was held and went on in between.
-- A member canceled before the run of its swarm is counted by it.
+- Once all is worked off, everything waits on something and no slot is withheld.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from mageflow.flow.signature import Change, Steer, Verb
+from mageflow.flow.signature import Change
 from tests.store.snapshot import ENDED, Hash, Snapshot
-from tests.store.waiting import leaked_slots, overfull, stalled
+from tests.store.waiting import leaked_slots, overfull, stalled, withheld_slots
 from tests.store.world import World
 
-VERBS: Sequence[Verb] = ("suspend", "resume", "interrupt", "cancel", "remove")
 _OUTCOMES = {"d": '{"value":1}', "f": '{"type":"ValueError","message":"no"}'}
 
 
@@ -42,7 +40,7 @@ class Steered:
         self.world.deliveries.clear()
         problems = [*overfull(state), *self._overrun(), *self._changed_ends()]
         if settled:
-            problems += [*stalled(state), *leaked_slots(state), *self._miscounted()]
+            problems += [*stalled(state), *leaked_slots(state), *withheld_slots(state)]
         assert not problems, problems
         self._tell_model()
 
@@ -69,38 +67,6 @@ class Steered:
                 node = state.record(node)["c"]
         bounds = {i: int(state.record(i).get("mc", "1000000")) for i in running if i in state.records}
         return [(i, "overrun") for i, bound in bounds.items() if state.status(i) == "a" and len(running[i]) > bound]
-
-    def _miscounted(self) -> list[tuple[str, str, object]]:
-        """Counters of members and lifetimes."""
-        state, alive = self.state, dict[str, int]()
-        found: list[tuple[str, str, object]] = []
-        for identifier, record in state.records.items():
-            if record["k"] != "t" and "t1" in record and "dr" not in record:
-                members = [state.record(m)["st"] for m in state.entries("m", identifier) if m in state.records]
-                if len(members) == int(record["nm"]) and members.count("a") != int(record.get("na", "0")):
-                    found.append((identifier, "na", members))
-                letters = "dfc" if record["st"] == "a" and record["k"] == "s" else ""
-                counts = {letter: int(record.get(f"n{letter}", "0")) for letter in letters}
-                if any(members.count(letter) != count for letter, count in counts.items()):
-                    found.append((identifier, "counts", (members, counts)))
-            lives = (identifier in state.runs) + self._lives(record)
-            if lives:
-                alive[self._top(identifier)] = alive.get(self._top(identifier), 0) + lives
-        for identifier, record in state.records.items():
-            count = int(record.get("lv", "0"))
-            if "c" not in record and "o" not in record and count != alive.get(identifier, 0):
-                found.append((identifier, "lv", (count, alive.get(identifier, 0))))
-        return found
-
-    def _lives(self, record: Hash) -> bool:
-        return "c" not in record and "rd" in record and record["st"] not in ENDED
-
-    def _top(self, identifier: str) -> str:
-        above = identifier
-        while above in self.state.records:
-            identifier, record = above, self.state.record(above)
-            above = record.get("c") or record.get("o", "")
-        return identifier
 
     def _tell_model(self) -> None:
         """Tell the model what has started or is gone, so that new containers are made of what is there."""
@@ -130,29 +96,6 @@ class Steered:
         if refused is not None:
             assert self.world.driver.snapshot().comparable() == before.comparable()
         return refused
-
-    def steer(self, identifier: str, verb: Verb) -> None:
-        """Steer a signature; a verb that means nothing to it changes nothing."""
-        before = self.world.driver.snapshot()
-        idle = identifier in before.records and not self._means(before, identifier, verb)
-        self.ask(Steer(id=identifier, verb=verb))
-        after = self.world.driver.snapshot()
-        after.strings = {name: text for name, text in after.strings.items() if not name.startswith("op:")}
-        before.strings = {name: text for name, text in before.strings.items() if not name.startswith("op:")}
-        before.expiring, after.expiring = set(), set()
-        assert not idle or after.comparable() == before.comparable(), f"{verb} of {identifier} changed something"
-
-    def _means(self, state: Snapshot, identifier: str, verb: Verb) -> bool:
-        record, held = state.record(identifier), state.held(identifier)
-        if verb == "remove":
-            return not ("c" in record or "o" in record or int(record.get("rf", "0")) > 0)
-        if state.status(identifier) in ENDED and not (state.status(identifier) == "c" and record["st"] not in ENDED):
-            return False
-        if verb == "resume":
-            return "mk" in record
-        if verb == "suspend":
-            return "mk" not in record and (held is None or held[0] != "i")
-        return verb == "cancel" or record.get("mk") != "i"
 
     def deliver(self, identifier: str, dispatch: int, attempts: int, *, patient: bool = False) -> str:
         """A delivery asks to run; nothing runs that is held or has ended."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from mageflow.flow.signature import Add, Change, Close, Run
+from mageflow.flow.signature import Add, Change, Close, Run, Steer
 from tests.node import Node
 from tests.store import play
 from tests.store.play import Move, Numbers
 from tests.store.snapshot import ENDED
-from tests.store.steering import VERBS, Steered
+from tests.store.steering import Steered
 from tests.store.world import START_TIMEOUT
 
 
@@ -24,8 +24,8 @@ def play_steered(flows: Steered, moves: Sequence[Move]) -> None:
                 (play.create if name == "create" else play.container)(flows.world, numbers)
         else:
             EVENTS[name](flows, numbers)
-        flows.look(settled=not flows.world.lazy)
-        if flows.world.lazy and (row := numbers.one(flows.state.continues)) is not None and numbers.chance(2):
+        flows.look(settled=False)
+        if (row := numbers.one(flows.state.continues)) is not None and numbers.chance(2):
             flows.world.continue_(row)
             flows.look(settled=False)
     flows.turn_away()
@@ -38,7 +38,7 @@ def wind_up(flows: Steered) -> None:
     flows.look(settled=True)
     for identifier, record in flows.state.records.items():
         if record.get("mk") in {"s", "i"}:
-            flows.steer(identifier, "resume")
+            flows.ask(Steer(id=identifier, verb="resume"))
             flows.look(settled=True)
     for _ in range(80):
         if not flows.state.records:
@@ -125,14 +125,14 @@ def close(flows: Steered, numbers: Numbers) -> None:
 
 def steer(flows: Steered, numbers: Numbers) -> None:
     """Steer anything, perhaps twice."""
-    verb = VERBS[(0, 1, 2, 3, 0, 1, 2, 1, 0, 4)[numbers.below(10)]]
+    verb = play.VERBS_OF_STEERING[(0, 1, 2, 3, 0, 1, 2, 1, 0, 4)[numbers.below(10)]]
     target = _live(flows, numbers)
     marked = [i for i, record in flows.known().items() if record.get("mk") in {"s", "i"}]
     if verb == "resume" and marked and not numbers.chance(4):
         target = numbers.one(marked)
     if target is not None:
         for _ in range(1 + numbers.chance(5)):
-            flows.steer(target, verb)
+            flows.ask(Steer(id=target, verb=verb))
 
 
 def deliver(flows: Steered, numbers: Numbers) -> None:
@@ -161,7 +161,7 @@ def step(flows: Steered, numbers: Numbers) -> None:
             record = flows.state.record(identifier)
             if flows.deliver(identifier, int(record["d"]), int(record.get("a", "0"))) == "run":
                 flows.finish(identifier, int(record.get("n", "0")) + 1, "f" if numbers.chance(5) else "d")
-            flows.look(settled=not flows.world.lazy)
+            flows.look(settled=False)
 
 
 def _running(flows: Steered, numbers: Numbers) -> tuple[str, int] | None:

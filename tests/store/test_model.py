@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.node import Node
 from tests.store.driver import Driver
-from tests.store.play import CHOICES, Move, play, wind_up
+from tests.store.play import CHOICES, STEERED_CHOICES, Move, play, wind_up
+from tests.store.settings import LONG, QUICK, long, moves_of
 from tests.store.world import World
 
-MOVES = st.lists(st.tuples(st.sampled_from(CHOICES), st.binary(max_size=24)), min_size=16, max_size=40)
+Pace = dict[str, tuple[int, int] | bool]
+MOVES, STEERED_MOVES = moves_of(CHOICES, longest=40), moves_of(STEERED_CHOICES, longest=60)
 PACES = st.fixed_dictionaries({"parts": st.sampled_from([(100, 20), (5, 2), (1, 1)]), "lazy": st.booleans()})
-SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
-RANDOM = bool(os.environ.get("MAGEFLOW_RANDOM_EXAMPLES"))
-"""Whether examples are drawn anew; else a change alone can make a run fail, not chance."""
-QUICK = settings(deadline=None, suppress_health_check=SLOW, database=None, print_blob=True, derandomize=not RANDOM)
-EXAMPLES = 2000
+WHOLE: Pace = {"parts": (100, 20), "lazy": False}
 
 
-def live_through(driver: Driver, moves: list[Move], pace: dict[str, tuple[int, int] | bool]) -> None:
+def live_through(driver: Driver, moves: list[Move], pace: Pace) -> None:
     """Make the moves and bring everything to its end, in parts of the given size."""
     assert isinstance(pace["parts"], tuple)
     budget, page = pace["parts"]
@@ -32,24 +28,35 @@ def live_through(driver: Driver, moves: list[Move], pace: dict[str, tuple[int, i
 
 
 @pytest.mark.timeout(300)
-@settings(QUICK, max_examples=EXAMPLES)
+@settings(QUICK, max_examples=700)
 @given(moves=MOVES, pace=PACES)
-def test_scripts_do_what_the_model_does(
-    driver: Driver, moves: list[Move], pace: dict[str, tuple[int, int] | bool]
-) -> None:
+def test_scripts_do_what_the_model_does(driver: Driver, moves: list[Move], pace: Pace) -> None:
     """After every event the records, the outbox, the counters and the lifetimes are those of the model."""
     live_through(driver, moves, pace)
 
 
-@pytest.mark.long
-@pytest.mark.timeout(3600)
-@settings(QUICK, max_examples=3 * EXAMPLES)
+@pytest.mark.timeout(300)
+@settings(QUICK, max_examples=400)
+@given(moves=STEERED_MOVES)
+def test_steering_does_what_the_model_does(driver: Driver, moves: list[Move]) -> None:
+    """The same with marks set and taken away at any moment, and deliveries that are turned away."""
+    live_through(driver, moves, WHOLE)
+
+
+@long
+@settings(LONG, max_examples=1500)
 @given(moves=MOVES, pace=PACES)
-def test_scripts_do_what_the_model_does_for_long(
-    driver: Driver, moves: list[Move], pace: dict[str, tuple[int, int] | bool]
-) -> None:
-    """The same, often enough to meet what is rare."""
+def test_scripts_do_what_the_model_does_for_long(driver: Driver, moves: list[Move], pace: Pace) -> None:
+    """The first, often enough to meet what is rare."""
     live_through(driver, moves, pace)
+
+
+@long
+@settings(LONG, max_examples=1500)
+@given(moves=STEERED_MOVES)
+def test_steering_does_what_the_model_does_for_long(driver: Driver, moves: list[Move]) -> None:
+    """The second, often enough to meet what is rare."""
+    live_through(driver, moves, WHOLE)
 
 
 def many(count: int) -> list[Node]:

@@ -1,4 +1,4 @@
-"""Random steering between any two events keeps the rules that every state must keep."""
+"""Random steering between the parts of what earlier events left to be done."""
 
 from __future__ import annotations
 
@@ -8,27 +8,33 @@ from hypothesis import strategies as st
 
 from tests.store.driver import Driver
 from tests.store.play import Move
+from tests.store.settings import LONG, QUICK, long, moves_of
 from tests.store.steering import Steered
 from tests.store.steering_play import CHOICES, play_steered, wind_up
-from tests.store.test_model import PACES, QUICK
 from tests.store.world import World
 
-MOVES = st.lists(st.tuples(st.sampled_from(CHOICES), st.binary(max_size=24)), min_size=16, max_size=40)
-EXAMPLES = 600
+MOVES = moves_of(CHOICES, longest=40)
+PARTS = st.sampled_from([(100, 20), (5, 2), (1, 1)])
 
 
-def live_through(driver: Driver, moves: list[Move], pace: dict[str, tuple[int, int] | bool]) -> None:
+def live_through(driver: Driver, moves: list[Move], parts: tuple[int, int]) -> None:
     """Make the moves, take all marks away, and bring everything to its end."""
-    assert isinstance(pace["parts"], tuple)
-    budget, page = pace["parts"]
-    flows = Steered(World(driver, budget=budget, page=page, lazy=bool(pace["lazy"])))
+    flows = Steered(World(driver, budget=parts[0], page=parts[1], lazy=True))
     play_steered(flows, moves)
     wind_up(flows)
 
 
 @pytest.mark.timeout(300)
-@settings(QUICK, max_examples=EXAMPLES)
-@given(moves=MOVES, pace=PACES)
-def test_steering_keeps_the_rules(driver: Driver, moves: list[Move], pace: dict[str, tuple[int, int] | bool]) -> None:
+@settings(QUICK, max_examples=200)
+@given(moves=MOVES, parts=PARTS)
+def test_steering_keeps_the_rules(driver: Driver, moves: list[Move], parts: tuple[int, int]) -> None:
     """Nothing held runs, nothing stalls, no slot leaks, bounds are kept, and all ends once no mark is left."""
-    live_through(driver, moves, pace)
+    live_through(driver, moves, parts)
+
+
+@long
+@settings(LONG, max_examples=1000)
+@given(moves=MOVES, parts=PARTS)
+def test_steering_keeps_the_rules_for_long(driver: Driver, moves: list[Move], parts: tuple[int, int]) -> None:
+    """The same, often enough to meet what is rare."""
+    live_through(driver, moves, parts)

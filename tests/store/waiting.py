@@ -56,6 +56,25 @@ def leaked_slots(state: Snapshot) -> list[tuple[str, str]]:
     return leaked
 
 
+def withheld_slots(state: Snapshot) -> list[tuple[str, str]]:
+    """Return the slots (swarm, member) of swarms no mark holds, that a held member keeps though nothing of it runs."""
+    return [
+        (identifier, member)
+        for identifier, record in state.records.items()
+        if record["k"] == "s" and state.status(identifier) == "a" and not state.held(identifier)
+        for member in state.slots(identifier) & {*state.records}
+        if state.held(member) and not _moves(state, member)
+    ]
+
+
+def _moves(state: Snapshot, identifier: str) -> bool:
+    """Whether it, or something below, is dispatched or runs."""
+    if identifier in state.out or identifier in state.runs or any("~" in slot for slot in state.slots(identifier)):
+        return True
+    members = (member for member in state.entries("m", identifier) if member in state.records)
+    return any(_moves(state, member) for member in members if state.status(member) not in ENDED)
+
+
 def _holders(state: Snapshot, swarm: str) -> set[str]:
     holders: set[str] = set()
     for entry in state.slots(swarm):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from mageflow.config import MageflowConfig, TTLConfig
-from mageflow.flow.signature import Add, Change, Claim, Close, Members, Message, NewSignature, Run
+from mageflow.flow.signature import Add, Change, Claim, Close, Members, Message, NewSignature, Run, Steer, Verb
 from mageflow.flow.status import KIND_OF_LETTER, Kind
 from mageflow.store import scripts
 from tests.model import Model
@@ -41,6 +41,7 @@ class World:
         self.deliveries: list[tuple[str, int, int]] = []
         self.accepted: list[tuple[Node, int]] = []
         self.drafts: dict[str, list[Node]] = {}
+        self.turned_away: list[Node] = []
         self._numbers = itertools.count(1)
         self.state = Snapshot()
 
@@ -48,9 +49,16 @@ class World:
 
     def check(self) -> None:
         """Work everything off and compare; the statuses agree before that, too."""
-        self.model.settle_lifetimes()
-        self.work_off()
+        self.model.settle()
+        if self.model.removed:
+            # What was removed lives for a millisecond.
+            self.work_off()
+            self.driver.vanish(within=100)
+            self.model.removed.clear()
         self.state = self.driver.snapshot()
+        if self.state.continues:
+            self.work_off()
+            self.state = self.driver.snapshot()
         compare(self.model, self.state, self.ids, self.nodes)
 
     def work_off(self) -> None:
@@ -89,6 +97,9 @@ class World:
             self.deliveries.append((identifier.decode(), dispatch, attempts))
         for node in answer[2]:
             assert not node[2] or node[2] in described
+        if not self.lazy:
+            for row in answer[3]:
+                self.continue_(row.decode())
         return answer[0].decode()
 
     # Changes of users.
@@ -104,12 +115,12 @@ class World:
 
     def attempt(self, changes: Sequence[Change], in_model: Callable[[], str | None]) -> str | None:
         """Make a change on both sides; what is refused changes nothing at all."""
-        before = self.driver.snapshot()
-        refused = self.commit(changes)
         expected = in_model()
+        self.model.settle()
+        before = self.driver.snapshot() if expected is not None else None
+        refused = self.commit(changes)
         assert refused == expected, f"scripts say {refused}, the model {expected}"
-        if refused is not None:
-            assert self.driver.snapshot().comparable() == before.comparable()
+        assert before is None or self.driver.snapshot().comparable() == before.comparable()
         return refused
 
     def parts(self, node: Node) -> list[Change]:
@@ -241,6 +252,13 @@ class World:
 
         return self.attempt(changes, in_model)
 
+    def steer(self, node: Node, verb: Verb) -> str | None:
+        """Steer a signature; a verb that means nothing to it changes nothing."""
+        before = None if self.model.means(node, verb) else self.driver.snapshot()
+        refused = self.attempt([Steer(id=self.name(node), verb=verb)], lambda: self.model.steer(node, verb))
+        assert before is None or self.driver.snapshot().comparable() == before.comparable()
+        return refused
+
     # What happens to runs.
 
     def deliver(self, identifier: str, dispatch: int, attempts: int, *, lapsed: bool = False) -> str:
@@ -256,6 +274,9 @@ class World:
             assert status == "gone"
             return status
         expected = self.model.start(task, dispatch, attempts, lease_lapsed=lapsed)
+        self.model.settle()
+        if status in {"held", "canceled"}:
+            self.turned_away.append(task)
         if task.status == "c" and status in {"ended", "canceled"}:
             status = expected
         assert status == expected, f"start: scripts say {status}, the model {expected}"
@@ -263,6 +284,23 @@ class World:
             assert answer[4] == [task.run, attempts]
             self.accepted.append((task, task.run))
         return status
+
+    def turn_away(self) -> None:
+        """Deliveries that were turned away are taken note of."""
+        for task in self.turned_away:
+            self.note(self.driver.run("turned_away", self.name(task)))
+            self.model.turned_away(task)
+            self.model.settle()
+        self.turned_away.clear()
+
+    def beat(self) -> None:
+        """A worker says which runs live, and learns which are to stop."""
+        runs = [(task, run) for task, run in self.accepted if task in self.ids]
+        pairs = [value for task, run in runs for value in (self.name(task), run)]
+        found = [value.decode() for value in self.driver.run("beat", "worker", *pairs)]
+        stopping = [(self.name(task), str(run)) for task, run in runs if self.model.to_stop(task, run)]
+        assert found == [value for pair in stopping for value in pair]
+        self.driver.call("DEL", self.driver.key("gap"), self.driver.key("beat"))
 
     def finish(self, task: Node, run: int, status: str, *, operation: str | None = None) -> str:
         """A run reports its outcome."""
@@ -290,6 +328,7 @@ class World:
         return self._same(answer, self.model.refused(self.nodes[identifier], dispatch))
 
     def _same(self, answer: str, expected: str) -> str:
+        self.model.settle()
         assert answer == expected, f"scripts say {answer}, the model {expected}"
         return answer
 
@@ -313,13 +352,16 @@ class World:
         self.driver.steer("runs", 0, self.name(task))
         self.sweep()
         self.model.lapse(task)
+        self.model.settle()
 
     def overdue(self, identifier: str, *, lost: bool) -> None:
         """A row is due again; one that was never offered, or whose message must be lost, is offered at once."""
         task = self.nodes[identifier]
         self.driver.steer("out", 0, identifier)
         answer = self.sweep(queue_empty=lost)
-        again = [row[0].decode() for row in answer[1]]
+        again = [row[0].decode() for row in answer[1] if row[0].decode() == identifier]
+        self.model.overdue(task)
+        self.model.settle()
         if task.row:
             assert again == [identifier] * (task.offers == 0 or (lost and task.offers <= 2))
 
@@ -328,6 +370,13 @@ class World:
         self.driver.call("HSET", self.driver.key(f"s:{self.name(swarm)}"), "ac", 0)
         self.continue_(f"!a:{self.name(swarm)}")
         self.model.abandon(swarm)
+        self.model.settle()
+
+    def held_too_long(self, root: Node) -> None:
+        """The time limit of a mark is over."""
+        self.continue_(f"!u:{self.name(root)}")
+        self.model.held_too_long(root)
+        self.model.settle()
 
     def age(self, root: Node) -> None:
         """A signature was never started for too long."""

@@ -4,6 +4,7 @@
   k  copy a callback                          r  fill the slots of a swarm                 x  expire a finished flow
   o  the own run of swarms that their members opened   h  go on with what a mark held   u  cancel what is held too long
   n  cancel what an earlier run of an ended task created, nobody started and its last run did not ask for again
+  f  cancel the callbacks that were fired below a canceled signature
 
 ARGV[3] the row
 Returns {'ok', rows, nodes, continues}: the row is among the continues while something is left.
@@ -57,6 +58,30 @@ end
 
 local OF_A_TASK = { 's:', 'b:', 'c:', 'h:', 'n:' }
 local OF_A_CONTAINER = { 's:', 'b:', 'c:', 'm:', 'w:', 'q:', 'o:', 'l:', 'g:', 'h:' }
+-- Callbacks that were fired below a canceled signature end too: nothing else may ever come to those that are held by marks
+-- of their own, or that wait at an open gate.
+function steps.f()
+  local list = P .. 'f:' .. id
+  while budget > 0 do
+    local entry = call('LPOP', list)
+    if not entry then return call('ZREM', P .. 'out', ARGV[3]) end
+    local node, offset = string.match(entry, '^(%S+) (%d+)$')
+    local r = rec(node)
+    budget = budget - 1
+    if r and r.o and node ~= id then
+      call('ZREM', P .. 'out', node)
+      end_canceled(node)
+    end
+    local members = r and r.k ~= 't' and call('LRANGE', P .. 'm:' .. node, offset, offset + PAGE - 1) or {}
+    for _, member in ipairs(members) do call('RPUSH', list, member .. ' 0') end
+    if #members > 0 then
+      call('LPUSH', list, node .. ' ' .. int(offset + #members))
+    else
+      for _, fired in ipairs(call('LRANGE', P .. 'c:' .. node, 0, -1)) do call('RPUSH', list, fired .. ' 0') end
+    end
+  end
+  continue(ARGV[3])
+end
 
 -- One visit of a record of a flow that is over: its members come first, a page at a time, then what belongs to it.
 local function expire(node, offset, ttl, list)
@@ -133,6 +158,6 @@ function steps.g()
   continue(ARGV[3])
 end
 
-if rec(id) or kind == 'x' or kind == 'g' then steps[kind]() else call('ZREM', P .. 'out', ARGV[3]) end
+if rec(id) or kind == 'x' or kind == 'g' or kind == 'f' then steps[kind]() else call('ZREM', P .. 'out', ARGV[3]) end
 drain()
 return answer('ok')

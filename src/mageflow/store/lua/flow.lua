@@ -385,7 +385,8 @@ local function child_ended(id, member, st, was)
     if rec(member).sl then call('SREM', P .. 'g:' .. id, member) end
   end
   if r.wc then
-    if st == 'c' and r.k == 's' then add(id, 'nc', 1) end
+    -- What had not started was counted when the walk began.
+    if st == 'c' and was == 'a' and r.k == 's' then add(id, 'nc', 1) end
     return settle(id)
   end
   if r.k == 's' and (r.po or r.st == 'p') then
@@ -539,19 +540,19 @@ local function unhold(id)
   if ENDED[r.st] or drop(id) then return end
   local mark, node = held(id)
   if mark == 'c' then return end_canceled(id) end
-  if mark then return call('RPUSH', P .. 'h:' .. node, id) end
+  if mark then return call('LPUSH', P .. 'h:' .. node, id) end
   local container = without_slot(id)
   if not container or (container == id and r.po) then return go_on(id) end
-  if container ~= id then call('RPUSH', P .. 'h:' .. container, id) end
+  if container ~= id then call('LPUSH', P .. 'h:' .. container, id) end
   ask_for_slot(container)
 end
 
--- Work off what a mark held.
+-- Work off what a mark held, the last first: each goes to the front of its queue, so the order stays.
 local function release_held(id)
   local list = P .. 'h:' .. id
   local left = call('LLEN', list)
   while budget > 0 and left > 0 do
-    unhold(call('LPOP', list))
+    unhold(call('RPOP', list))
     left = left - 1
   end
   if left > 0 then return continue('!h:' .. id) end
@@ -582,6 +583,22 @@ end_canceled = function(id, reason)
   if r.k ~= 't' and num(r, 'nm') > 0 then begin_walk(id, reason or 'canceled', true) end
 end
 
+-- A member that waited for another slot gets one, unless it is held again by now.
+local function take_slot_again(id, member)
+  local mark, node = held(member)
+  if mark then
+    drop_fields(member, 'hd')
+    put(member, { sl = 0 })
+    hold(member, node)
+    return false
+  end
+  if call('SADD', P .. 'l:' .. id, member) == 0 then return false end
+  drop_fields(member, 'sl')
+  call('SREM', P .. 'g:' .. id, member)
+  go_on(member)
+  return true
+end
+
 -- Fill the free slots of a swarm; end it when there is nothing left to wait for.
 refill = function(id)
   local r = rec(id)
@@ -598,11 +615,8 @@ refill = function(id)
     if not member then break end
     if ENDED[rec(member).st] then
       budget = budget - 1
-    elseif rec(member).sl == 'q' and call('SADD', P .. 'l:' .. id, member) == 1 then
-      slots = slots + 1
-      drop_fields(member, 'sl')
-      call('SREM', P .. 'g:' .. id, member)
-      go_on(member)
+    elseif rec(member).sl == 'q' then
+      if take_slot_again(id, member) then slots = slots + 1 end
     elseif rec(member).st == 'p' and not rec(member).sl and call('SADD', P .. 'l:' .. id, member) == 1 then
       slots = slots + 1
       push(ready, member)
@@ -669,6 +683,10 @@ local function cancel(id)
   end
   if r.k ~= 't' and num(r, 'nm') > 0 then begin_walk(id, 'canceled', true) end
   work_off_held(id)
+  if r.t1 and r.k ~= 't' then
+    call('RPUSH', P .. 'f:' .. id, id .. ' 0')
+    continue('!f:' .. id)
+  end
 end
 
 -- A task that was stopped, or lost its worker, is ready again: with a row, or on the list of what holds it.

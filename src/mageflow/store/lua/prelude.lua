@@ -23,6 +23,7 @@ Keys behind the prefix
   g:<id>     set     members of a swarm that are held and gave their slot back
   h:<id>     list    what the mark of this node holds, or what waits for the slot that it gave back
   stamp      string  counter of interrupts and cancels
+  f:<id>     list    what is still to be looked through for callbacks that were fired below a canceled signature
   k:<id>     list    copies still to be made for a fired callback;   x:<id>  list  records still to be expired
   n:<id>     zset    what the runs of this task created, roots only -> the newest run that asked for it
   schema     string  version of the records, 1 where there is none: scripts of an older version refuse to touch them

@@ -47,11 +47,13 @@ for _, id in ipairs(due) do
 end
 
 local function lapse(id)
-  local overtaken, run = string.match(id, '^(.*)~(%d+)$')
-  if overtaken then return overtaken_over(overtaken, run) end
+  local older, run = string.match(id, '^(.*)~(%d+)$')
+  if older then return overtaken_over(older, run) end
   local r = rec(id)
   local counted = release(id)
-  if not ENDED[r.st] and not drop(id) then
+  if not ENDED[r.st] and overtaken(id) and not r.nx then
+    ready_again(id)
+  elseif not ENDED[r.st] and not drop(id) then
     local lapses = add(id, 'cr', 1)
     if lapses > CRASH_LIMIT or r.nx then
       call('HSET', P .. 'b:' .. home(id), id .. ':e', '{"type":"WorkerLostError","message":"its worker was lost '
