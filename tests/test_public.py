@@ -61,6 +61,7 @@ TREE = {
     "RecordedError": "MageflowError",
     "NoCaseError": "RecordedError",
     "SwarmAbandonedError": "RecordedError",
+    "TooManyReplacementsError": "RecordedError",
     "WorkerLostError": "RecordedError",
 }
 

@@ -80,6 +80,7 @@ class MageflowConfig(BaseModel):
         inline_limit: bytes; larger results travel by reference.
         payload_limit: bytes; larger messages and results are refused.
         crash_limit: so often a run may lose its worker before the task fails with `WorkerLostError`.
+        max_replacements: so often a task may be replaced by the signature that it, or its replacement, returns.
         durability: `fsync` waits for the disk on every change that a client makes (WAITAOF, Redis 7.2 or Valkey).
         allow_eviction: start on a Redis that may evict keys (flows can vanish there).
     """
@@ -92,6 +93,7 @@ class MageflowConfig(BaseModel):
     inline_limit: int = Field(default=256 * 1024, gt=0)
     payload_limit: int = Field(default=4 * 1024 * 1024, gt=0)
     crash_limit: int = Field(default=5, ge=0)
+    max_replacements: int = Field(default=100, ge=0)
     durability: Literal["none", "fsync"] = "none"
     allow_eviction: bool = False
 

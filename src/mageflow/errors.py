@@ -40,6 +40,7 @@
     └── RecordedError                   why a signature failed where no code raised anything
         ├── NoCaseError
         ├── SwarmAbandonedError
+        ├── TooManyReplacementsError
         └── WorkerLostError
 
 What is below `RecordedError` is raised by nobody: it names why a signature failed.
@@ -346,6 +347,10 @@ class NoCaseError(RecordedError):
 
 class SwarmAbandonedError(RecordedError):
     """An open swarm in which nothing ran, was ready or was added for `active_ttl`."""
+
+
+class TooManyReplacementsError(RecordedError):
+    """A task was replaced by the signatures that it returned more often than `max_replacements`."""
 
 
 class WorkerLostError(RecordedError):

@@ -12,7 +12,7 @@ from typing_extensions import override
 from mageflow.config import PauseActionTypes
 from mageflow.errors import AlreadyStartedError, OutsideTransactionError, TransactionError
 from mageflow.flow.payload import Json, dump, merge, message_of, plain
-from mageflow.flow.signature import Change, Members, Message, NewSignature, Patch, Run, Steer, Verb
+from mageflow.flow.signature import Change, Members, Message, NewSignature, Patch, Persisted, Run, Steer, Verb
 from mageflow.flow.status import Kind, Status
 from mageflow.handle import FlowHandle
 from mageflow.planner import patch_line
@@ -104,7 +104,7 @@ class Kwargs(Mapping[str, Any]):
         return self._values.pop(name)
 
 
-class Signature(Generic[In, Out]):
+class Signature(Persisted, Generic[In, Out]):
     """A persisted, runnable description of work. Attributes are snapshots of the last load."""
 
     kind: Kind
@@ -124,13 +124,13 @@ class Signature(Generic[In, Out]):
         self._kwargs = Kwargs(self, record.body.kwargs)
 
     @property
+    @override
     def id(self) -> str:
-        """The ULID in the key."""
         return self._record.id
 
     @property
+    @override
     def key(self) -> str:
-        """`mf:<namespace>:<ulid>`."""
         return self._key(self.id)
 
     @property

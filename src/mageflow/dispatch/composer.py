@@ -87,6 +87,8 @@ class Composer:
         above = records[0]
         while above.container is not None:
             member, above = above, await self._record(above.container)
+            if above.kind is Kind.TASK:
+                break
             if above.kind is Kind.SWITCH and member.number("x") > 0:
                 chooser = await self._store.command("LINDEX", self._store.keys.members(above.id), 0)
                 records.append(await self._record(text(chooser)))

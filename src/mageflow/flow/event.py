@@ -25,6 +25,16 @@ class Succeeded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Replaced:
+    """The run returned a signature: its outcome will be the task's, after a check of the result if `checked`."""
+
+    id: str
+    run: int
+    by: str
+    checked: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
     """The run failed for good; the error as JSON."""
 

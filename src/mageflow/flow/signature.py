@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -10,6 +11,20 @@ from mageflow.flow.status import Kind
 
 MAX_DEPTH = 64
 Verb = Literal["suspend", "interrupt", "resume", "cancel", "remove"]
+
+
+class Persisted(ABC):
+    """What stands for a record. A task that returns one is replaced by it."""
+
+    @property
+    @abstractmethod
+    def id(self) -> str:
+        """The ULID in the key."""
+
+    @property
+    @abstractmethod
+    def key(self) -> str:
+        """`mf:<namespace>:<ulid>`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

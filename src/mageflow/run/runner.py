@@ -11,18 +11,26 @@ from typing import Any
 
 from mageflow.backends.base import Delivery
 from mageflow.dispatch.dispatcher import Dispatcher
-from mageflow.errors import InvalidMessageError, MageflowError, NonRetryableError, PayloadError, StoreUnavailableError
+from mageflow.errors import (
+    InvalidMessageError,
+    MageflowError,
+    NonRetryableError,
+    PayloadError,
+    SignatureNotFoundError,
+    StoreUnavailableError,
+)
 from mageflow.flow.choice import choice_of
 from mageflow.flow.command import REFERENCE
-from mageflow.flow.event import AttemptFailed, Failed, Succeeded, error_json
+from mageflow.flow.event import AttemptFailed, Failed, Replaced, Succeeded, error_json
 from mageflow.flow.ids import key_of
 from mageflow.flow.payload import Json, dump, load
+from mageflow.flow.signature import Persisted
 from mageflow.run.beat import Beat
 from mageflow.run.behaviour import draw_delay
 from mageflow.run.binding import Binding
 from mageflow.run.context import Client, CurrentRun, current_run
 from mageflow.run.tasks import Tasks
-from mageflow.store.codec import Answer
+from mageflow.store.codec import Answer, text
 from mageflow.store.results import Results
 from mageflow.store.store import Store
 
@@ -89,7 +97,8 @@ class Runner:
             logger.info("%s does not run: %s", key, answer.status)
             return answer.status
         self.dispatcher.started(delivery.id)
-        execution = RunnerExecution(self, delivery, binding, key, answer.extra[0])
+        run, _, *source = answer.extra
+        execution = RunnerExecution(self, delivery, binding, key, run=run, source=text(source[0]) if source else "")
         self._running[delivery.id, execution.run] = execution
         self._quiet.clear()
         if self._beat is not None:
@@ -141,7 +150,9 @@ class RunnerExecution:
         delivery: Delivery,
         binding: Binding,
         key: str,
+        *,
         run: int,
+        source: str,
     ) -> None:
         self.id = delivery.id
         self.run = run
@@ -153,11 +164,13 @@ class RunnerExecution:
         self._task: asyncio.Task[Any] | None = None
         self._stopped = False
         self._retried = False
-        self._result: bytes | None = None
-        self._choice = b""
+        self._source = source
+        self._outcome: Succeeded | Replaced | None = None
 
     async def call(self, message: Json, extra: dict[str, Any]) -> Any:
         """Run an async function; see the interface."""
+        if self._source:
+            return await self._checked(self._source)
         message = await self._resolved(message)
         args, kwargs = self._binding.arguments(message)
         kwargs |= extra | await self._own_signature()
@@ -181,6 +194,8 @@ class RunnerExecution:
 
     def call_blocking(self, message: Json, extra: dict[str, Any]) -> Any:
         """Run a plain function; see the interface."""
+        if self._source:
+            return asyncio.run_coroutine_threadsafe(self._checked(self._source), self._loop).result()
         if REFERENCE in message:
             message = asyncio.run_coroutine_threadsafe(self._resolved(message), self._loop).result()
         args, kwargs = self._binding.arguments(message)
@@ -219,9 +234,8 @@ class RunnerExecution:
         store = self._runner.store
         if self._stopped:
             answer = await store.stopped(self.id, self.run)
-        elif error is None and self._result is not None:
-            event = Succeeded(id=self.id, run=self.run, result=self._result, choice=self._choice)
-            answer = await store.apply(event)
+        elif error is None and self._outcome is not None:
+            answer = await store.apply(self._outcome)
         else:
             problem = error or RuntimeError("the task manager reported no outcome")
             answer = await store.apply(Failed(id=self.id, run=self.run, error=self._error(problem)))
@@ -276,11 +290,22 @@ class RunnerExecution:
         return {**{name: item for name, item in message.items() if name != REFERENCE}, field: value}
 
     def _kept(self, value: Any) -> Any:
-        value = self._binding.output(value)
-        limit = self._runner.store.config.payload_limit
-        self._result = dump(value, f"the result of task {self._binding.name!r}", limit)
-        self._choice = choice_of(value, self._binding.tell)
+        binding, config = self._binding, self._runner.store.config
+        if isinstance(value, Persisted):
+            if value.key != key_of(config.namespace, value.id):
+                raise SignatureNotFoundError(value.key)
+            checked = binding.returns is not None
+            self._outcome = Replaced(id=self.id, run=self.run, by=value.id, checked=checked)
+            return value.key
+        value = binding.output(value)
+        result = dump(value, f"the result of task {binding.name!r}", config.payload_limit)
+        choice = choice_of(value, binding.tell)
+        self._outcome = Succeeded(id=self.id, run=self.run, result=result, choice=choice)
         return value
+
+    async def _checked(self, source: str) -> Any:
+        """Take the result of what replaced the task for its own, if it fits the return annotation."""
+        return self._kept(load(await self._runner.results.result(source), self._key))
 
     def _error(self, error: BaseException) -> bytes:
         raised = error.raised if isinstance(error, RaisedInThreadError) else error

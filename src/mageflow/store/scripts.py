@@ -64,6 +64,7 @@ def settings_argument(config: MageflowConfig) -> str:
         LEASE * 1000,
         config.crash_limit,
         config.inline_limit,
+        config.max_replacements,
     ]
     return " ".join(str(int(number)) for number in numbers)
 

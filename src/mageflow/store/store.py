@@ -23,7 +23,7 @@ from redis.exceptions import (
 
 from mageflow import errors
 from mageflow.config import MageflowConfig
-from mageflow.flow.event import AttemptFailed, Failed, Succeeded
+from mageflow.flow.event import AttemptFailed, Failed, Replaced, Succeeded
 from mageflow.flow.ids import key_of, new_id
 from mageflow.flow.signature import MAX_DEPTH, Asked, Change, Claim, Members, NewSignature
 from mageflow.flow.task import TaskDefinition
@@ -165,9 +165,15 @@ class Store:
         """A delivery was told that its signature is held or canceled. One round trip."""
         return await self._run(scripts.TURNED_AWAY, identifier)
 
-    async def apply(self, event: Succeeded | Failed) -> Answer:
+    async def apply(self, event: Succeeded | Failed | Replaced) -> Answer:
         """Record the outcome of a run and what follows from it. One round trip; repeated until Redis answers."""
-        outcome = ("d", event.result, event.choice) if isinstance(event, Succeeded) else ("f", event.error, b"")
+        match event:
+            case Succeeded():
+                outcome = ("d", event.result, event.choice)
+            case Failed():
+                outcome = ("f", event.error, "")
+            case Replaced():
+                outcome = ("r", event.by, int(event.checked))
         return await self._run(scripts.FINISH, event.id, event.run, *outcome, patient=True)
 
     async def attempt_failed(self, event: AttemptFailed) -> Answer:

@@ -3,6 +3,7 @@
   a  an open swarm in which nothing happens   c  cancel the members of an ended container   g  take back a draft
   k  copy a callback                          r  fill the slots of a swarm                 x  expire a finished flow
   o  the own run of swarms that their members opened   h  go on with what a mark held   u  cancel what is held too long
+  e  end what waited for an ended replacement
   n  cancel what an earlier run of an ended task created, nobody started and its last run did not ask for again
   f  cancel the callbacks that were fired below a canceled signature
 
@@ -36,6 +37,11 @@ function steps.n()
     end
   end
   continue(ARGV[3])
+end
+
+function steps.e()
+  call('ZREM', P .. 'out', ARGV[3])
+  replaced_ended(rec(id).fo or rec(id).c, id)
 end
 
 function steps.r()
@@ -93,6 +99,7 @@ local function expire(node, offset, ttl, list)
     call('LPUSH', list, node .. ' ' .. int(offset + #members), unpack(members))
     return
   end
+  if r.by then call('RPUSH', list, r.by) end
   local fired = call('LRANGE', P .. 'c:' .. node, 0, -1)
   if #fired > 0 then call('RPUSH', list, unpack(fired)) end
   if call('PTTL', P .. 's:' .. node) < 0 then each_callback(node, forget) end

@@ -8,7 +8,7 @@ local PAGE = 20
 local jobs, first = {}, 1
 local rows, nodes, continues, seen = {}, {}, {}, {}
 local copies = 0
-local describe, end_node, end_canceled, ready, refill, walk, copy, settle, run_opened, hold
+local describe, end_node, end_replacement, replaced_ended, ready_again, end_canceled, ready, refill, walk, copy, settle, run_opened, hold
 
 local function push(job, ...) jobs[#jobs + 1] = { job, ... } end
 
@@ -42,10 +42,12 @@ describe = function(id)
     local r = rec(id)
     if not r then return end
     local payload = call('HMGET', P .. 'b:' .. home(id), id, id .. ':m')
-    nodes[#nodes + 1] = { id, r.k, r.c or '', r.x or '', payload[1] or '', payload[2] or '', r['in'] or '',
+    -- A replacement has a message of its own.
+    local above = r.c and rec(r.c) and rec(r.c).k ~= 't' and r.c or nil
+    nodes[#nodes + 1] = { id, r.k, above or '', r.x or '', payload[1] or '', payload[2] or '', r['in'] or '',
       value_of(r['in']), r.ie or '', r.o or '' }
-    if r.c and rec(r.c).k == 'w' and num(r, 'x') > 0 then describe(call('LINDEX', P .. 'm:' .. r.c, 0)) end
-    id = r.c
+    if above and rec(above).k == 'w' and num(r, 'x') > 0 then describe(call('LINDEX', P .. 'm:' .. above, 0)) end
+    id = above
   end
 end
 
@@ -294,7 +296,7 @@ end
 
 -- Fail a container whose error is known: what has not started of it from `from` on is canceled.
 local function fail(id, from)
-  if not complete(id, 'f') then return end
+  if not complete(id, 'f') or rec(id).k == 't' then return end
   if rec(id).k == 's' then
     begin_walk(id, 'swarm_failed', rec(id).os == 'interrupt')
   else
@@ -377,6 +379,7 @@ end
 local function child_ended(id, member, st, was)
   local r = rec(id)
   if not r then return end
+  if r.k == 't' then return replaced_ended(rec(member).fo or id, member) end
   local above, stop = dead(id)
   if above and r.st == 'a' and not r.wc then begin_walk(id, rec(above).wr, stop) end
   if was == 'a' then add(id, 'na', -1) end
@@ -414,6 +417,10 @@ end_node = function(id, st, reason)
   if r.mk then call('ZREM', P .. 'out', '!u:' .. id) end
   work_off_held(id)
   if st ~= 'c' then fire(id, st == 'd' and 's' or 'f') end
+  if st == 'c' and r.by then
+    put(id, { wr = reason, wi = 1 })
+    push(end_replacement, r.by, reason)
+  end
   if r.k == 's' then
     call('ZREM', P .. 'out', '!a:' .. id, '!r:' .. id)
     call('UNLINK', P .. 'q:' .. id, P .. 'w:' .. id, P .. 'o:' .. id, P .. 'l:' .. id, P .. 'g:' .. id)
@@ -455,6 +462,11 @@ local function cancel_member(id, reason, stop)
     if (r.st == 'a' and not r.wc) or (r.wc and stop and r.wi ~= '1') then begin_walk(id, reason, stop) end
   elseif r.st == 'a' then
     local runs = call('ZSCORE', P .. 'runs', id)
+    if r.by and r.ck ~= '2' then
+      if not stop then return end_replacement(r.by, reason, true) end
+      put(id, { wr = reason, wi = 1 })
+      push(end_replacement, r.by, reason)
+    end
     if runs and not stop then return end
     if runs then keep_slots(id, r.n) end
     call('ZREM', P .. 'out', id)
@@ -526,7 +538,8 @@ local function go_on(id)
   elseif r.st == 'p' then
     push(ready, id)
   elseif r.k == 't' then
-    if not call('ZSCORE', P .. 'runs', id) and not call('ZSCORE', P .. 'out', id) then row(id) end
+    local replaced = r.by and r.ck ~= '2'
+    if not replaced and not call('ZSCORE', P .. 'runs', id) and not call('ZSCORE', P .. 'out', id) then row(id) end
   elseif r.k == 's' then
     push(refill, id)
   end
@@ -690,12 +703,51 @@ local function cancel(id)
 end
 
 -- A task that was stopped, or lost its worker, is ready again: with a row, or on the list of what holds it.
-local function ready_again(id)
+ready_again = function(id)
   if drop(id) then return end
   local mark, node = held(id)
   if mark == 'c' then return end_canceled(id) end
   if mark then return hold(id, node) end
   if not waits_for_slot(id) then row(id) end
+end
+
+-- Cancel what replaced a task that is canceled: all of it, or what does not run (`spare`).
+end_replacement = function(id, reason, spare)
+  local r = rec(id)
+  if not r or ENDED[r.st] then return end
+  if r.by and r.ck ~= '2' and spare then return end_replacement(r.by, reason, true) end
+  local runs = call('ZSCORE', P .. 'runs', id)
+  if spare and r.k ~= 't' and r.st == 'a' then
+    return not r.wc and begin_walk(id, reason, false)
+  elseif spare and runs then
+    return
+  end
+  call('ZREM', P .. 'out', id)
+  if runs then keep_slots(id, r.n) end
+  end_canceled(id, reason)
+end
+
+-- The result of the signature that replaced a task is the task's; where it is to be checked, the task gets a row for that.
+local function accept_result(id, source, choice)
+  put(id, { rs = source, ch = choice })
+  if rec(id).ck ~= '1' or dead(id) then return complete(id, 'd') end
+  put(id, { ck = 2 })
+  ready_again(id)
+end
+
+-- The signature that replaced a task has ended: so does the task.
+replaced_ended = function(id, by)
+  local r, other = rec(id), rec(by)
+  if not r or ENDED[r.st] then return end
+  if budget <= 0 then return continue('!e:' .. by) end
+  budget = budget - 1
+  if other.st == 'c' and dead(id) then return end_node(id, 'c', other.re) end
+  if other.st ~= 'd' then
+    put(id, { es = other.es or by })
+    return complete(id, 'f')
+  end
+  local source = other.rs or by
+  accept_result(id, source, rec(source) and rec(source).ch)
 end
 
 local function answer(status, extra) return { status, rows, nodes, continues, extra or {} } end

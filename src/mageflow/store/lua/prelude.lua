@@ -3,8 +3,8 @@
 
 KEYS[1]  `{mf:<namespace>}:out`; every other key is built from its prefix, always with the same hash tag.
 ARGV[1]  operation id, made once for each API call
-ARGV[2]  settings, twelve numbers: never-started ttl (task chain swarm switch), finished ttl (likewise), suspended ttl, all
-         in ms; lease in ms; crash limit; largest value in bytes that is sent along with a row
+ARGV[2]  settings, 13 numbers: never-started ttl (task chain swarm switch), finished ttl (likewise), suspended ttl, all in
+         ms; lease in ms; crash limit; largest value in bytes that is sent along with a row; replacements of a task
 
 Keys behind the prefix
   out        zset    outbox: signature id (dispatch row) or `!<kind>:<id>` (continue row) -> due time in ms
@@ -39,6 +39,8 @@ Fields of a record
   xt ttl of the expiry walk   mk mark (s suspended, i interrupted, c canceled)   mw since when   sp stamp of the newest interrupt or cancel   rt stamp at the run's start
   hd on a list of held ones   sl slot given back (0), asked for again (q)   po outcome that waits for the end of a hold
   cx of a switch: the place of the case that was chosen   ch of a task below a chooser: what it chose
+  by of a task: the signature that replaced it   rn how many did, one after the other   ck its result is to be checked
+     when that has ended (1), or now (2)   fo of a replacement: the task that it replaced, where that is not its container
   mc sf mt os cl  swarm settings and the gate   own  the swarm's own run came   ac  last activity of an open swarm
 ]]
 local P = string.match(KEYS[1], '^(.*:)')
@@ -50,7 +52,7 @@ local settings = {}
 for number in string.gmatch(ARGV[2] or '', '%S+') do settings[#settings + 1] = tonumber(number) end
 local NEW_TTL = { t = settings[1], c = settings[2], s = settings[3], w = settings[4] }
 local DONE_TTL = { t = settings[5], c = settings[6], s = settings[7], w = settings[8] }
-local SUSPENDED_TTL, LEASE, CRASH_LIMIT, INLINE_LIMIT = unpack(settings, 9, 12)
+local SUSPENDED_TTL, LEASE, CRASH_LIMIT, INLINE_LIMIT, MAX_REPLACEMENTS = unpack(settings, 9, 13)
 local SCHEMA = 1
 local schema = call('GET', P .. 'schema')
 if schema and tonumber(schema) > SCHEMA then return redis.error_reply('NEWER ' .. schema) end
@@ -201,10 +203,19 @@ local function current_member(id)
   return call('LINDEX', P .. 'm:' .. id, low)
 end
 
+-- Whether the code of a task runs, or that of the task that replaced it.
+local function runs_on(id)
+  local record = rec(id)
+  while record.by and rec(record.by) and record.ck ~= '2' do
+    id, record = record.by, rec(record.by)
+  end
+  return record.k == 't' and call('ZSCORE', P .. 'runs', id)
+end
+
 -- The effective status if it is an ended one.
 local function ended(record, id)
   if ENDED[record.st] then return record.st end
   if held(id) == 'c' then return 'c' end
   local above, stop = dead(id)
-  if above and (stop or record.st == 'p' or record.k ~= 't' or not call('ZSCORE', P .. 'runs', id)) then return 'c' end
+  if above and (stop or record.st == 'p' or not runs_on(id)) then return 'c' end
 end

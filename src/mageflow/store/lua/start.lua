@@ -2,7 +2,7 @@
 
 ARGV[3] id   [4] dispatch   [5] attempts used before   [6] worker   [7] id of the run at the task manager
 ARGV[8] 1: it must not run again when its worker is lost
-Returns {'run', ..., {run, attempt}} or the reason why not: gone, ended, canceled, held, stale, duplicate.
+Returns {'run', ..., {run, attempt}} - with an id behind them user code has ended, and that result is to be checked - or the reason why not: gone, ended, canceled, held, stale, duplicate.
 A delivery that is held or canceled is to be followed by turned_away.lua.
 Invariant: of the deliveries of one dispatch and attempt one is accepted, unless the lease of that run lapsed.
 ]]
@@ -13,7 +13,7 @@ local function answer(status, extra) return { status, {}, {}, {}, extra or {} } 
 
 if not r then return answer('gone') end
 if r.op == op then return answer('run', { num(r, 'n'), attempt }) end
-if ENDED[r.st] then return answer('ended') end
+if ENDED[r.st] or (r.by and r.ck ~= '2') then return answer('ended') end
 if dead(id) then return answer('canceled') end
 local mark = held(id)
 if mark then return answer(mark == 'c' and 'canceled' or 'held') end
@@ -42,4 +42,4 @@ put(id, fields)
 if ARGV[7] ~= '' then call('HSET', P .. 'b:' .. home(id), id .. ':i', ARGV[7]) end
 if r.tn and r.oa and (not newest or tonumber(newest) < tonumber(r.oa)) then call('HSET', P .. 'lo', r.tn, r.oa) end
 if not seen_alive then add(top(id), 'lv', 1) end
-return answer('run', { fields.n, attempt })
+return answer('run', { fields.n, attempt, r.ck == '2' and r.rs or nil })

@@ -76,13 +76,15 @@ local function waits_on(id)
   local mark, node = held(id)
   if mark then return { 'mark', node, rec(node).mw or r.t0 } end
   if call('ZSCORE', P .. 'runs', id) then return { 'run', r.w, r.t1 } end
-  for _, name in ipairs({ id, '!k:' .. id, '!r:' .. id, '!c:' .. id, '!o:' .. id, '!h:' .. id }) do
+  local rows = { id, '!k:' .. id, '!r:' .. id, '!c:' .. id, '!o:' .. id, '!h:' .. id, r.by and '!e:' .. r.by }
+  for _, name in ipairs(rows) do
     local due = call('ZSCORE', P .. 'out', name)
     if due then return { 'row', name, r.oa or int(due - OFFER_AFTER) } end
   end
   local container = without_slot(id)
   if container and r.hd then return { 'slot', rec(container).c, r.t1 or r.t0 } end
   local found
+  if r.by and rec(r.by) and not ENDED[rec(r.by).st] then found = { 'member', r.by, r.t1 } end
   if r.k ~= 't' and r.st == 'a' then found = of_active_container(id, r) end
   if r.st == 'p' then found = of_pending(id, r) end
   return found or { 'nothing', id, r.t1 or r.t0 }
