@@ -1,0 +1,65 @@
+"""How the suites reach Hatchet: a real engine where the environment names one, else the engine for tests."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+from hatchet_sdk import ClientConfig, Hatchet
+from pydantic import BaseModel
+
+from mageflow import Mageflow, MageflowConfig
+
+_START = 60.0
+
+
+def make_client(config: MageflowConfig) -> Mageflow:
+    """Return a client; flows of different namespaces are of different namespaces of Hatchet too."""
+    hatchet = Hatchet(config=ClientConfig(namespace=config.namespace.lower()))
+    return Mageflow(hatchet, os.environ["REDIS_URL"], config=config)
+
+
+async def call(_client: Mageflow, task: Any, message: BaseModel) -> Any:
+    """Call a task as one does without MageFlow."""
+    return await task.aio_run(message)
+
+
+@contextmanager
+def worker_thread(client: Mageflow, **options: Any) -> Generator[Any]:
+    """Run a worker of Hatchet in a thread of this process; it has a loop of its own."""
+    name = f"worker-{client.config.namespace}".lower()
+    worker = client.worker(name, **{"slots": 100, **options})
+
+    def run() -> None:
+        try:
+            worker.start()
+        except SystemExit:
+            return
+
+    thread = threading.Thread(target=run, name="hatchet-worker")
+    thread.start()
+    try:
+        until = time.monotonic() + _START
+        while not any(row.name.endswith(name) and row.status == "ACTIVE" for row in client.workers.list().rows or ()):
+            assert thread.is_alive(), "the worker ended"
+            assert time.monotonic() < until, "the worker does not listen"
+        yield worker
+    finally:
+        asyncio.run_coroutine_threadsafe(worker.exit_gracefully(), worker._loop)
+        thread.join()
+
+
+@asynccontextmanager
+async def serve(client: Mageflow) -> AsyncGenerator[object]:
+    """Run a worker of Hatchet in a thread while a context of a coroutine is open."""
+    serving = worker_thread(client)
+    worker = serving.__enter__()  # the constructor installs handlers of signals: it wants the main thread
+    try:
+        yield worker
+    finally:
+        await asyncio.to_thread(serving.__exit__, None, None, None)
