@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import cast
 
 import redis.asyncio
 from redis.exceptions import RedisError
 
-from mageflow.backends.base import Address, Backend
+from mageflow.backends.base import Address, Backend, ManagerRun
 from mageflow.config import MageflowConfig
 from mageflow.dispatch.catalog import Catalog
 from mageflow.dispatch.composer import Composer
@@ -141,6 +141,18 @@ class Engine:
         """Look through the namespace for what must not be there."""
         sweeper = Sweeper(self.store, self.backend, self.dispatcher)
         return await Repair(self.store, self.dispatcher, sweeper).run(apply=apply)
+
+    async def runs_to_stop(self, ids: Sequence[str]) -> list[ManagerRun]:
+        """Return what the task manager has of these tasks, where it can cancel runs. Two round trips each."""
+        if not self.backend.capabilities.interrupts:
+            return []
+        runs = [ManagerRun(id=i, dispatch=0, manager_run=await self.store.manager_run(i)) for i in ids]
+        return [run for run in runs if run.manager_run]
+
+    def stop_soon(self, runs: Sequence[ManagerRun]) -> None:
+        """Cancel runs at the task manager, as far as it can, without waiting for it."""
+        if runs:
+            self.dispatcher.in_background(self.backend.interrupt(runs))
 
     async def dispatch(self, ready: Ready) -> None:
         """Submit what a change made ready."""

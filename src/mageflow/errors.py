@@ -39,6 +39,7 @@
     ├── NonRetryableError               raised by user code: no further attempt
     └── RecordedError                   why a signature failed where no code raised anything
         ├── NoCaseError
+        ├── RunFailedError              the task manager failed a run of which no code began
         ├── SwarmAbandonedError
         ├── TooManyReplacementsError
         └── WorkerLostError
@@ -343,6 +344,15 @@ class RecordedError(MageflowError):
 
 class NoCaseError(RecordedError):
     """No case of a switch equals the result of its chooser, and there is no default."""
+
+
+class RunFailedError(RecordedError):
+    """The task manager says that a run failed of which no code of the task had begun: see its own pages for the run."""
+
+    def __init__(self, key: str, manager_run: str, reason: str) -> None:
+        super().__init__(
+            f"{key}: run {manager_run} of the task manager failed before it began: {reason or 'no reason'}"
+        )
 
 
 class SwarmAbandonedError(RecordedError):

@@ -34,7 +34,7 @@ class ClientHost:
         adopt: Callable[[], object],
         client: Client,
     ) -> None:
-        self.engine: Engine | None = None
+        self._engines: dict[asyncio.AbstractEventLoop, Engine] = {}
         self._source = source
         self._directory = directory
         self._config = config
@@ -43,32 +43,43 @@ class ClientHost:
         self._adopt = adopt
         self._client = client
         self._server: EmbeddedServer | None = None
-        self._opening = asyncio.Lock()
-        self._opened_by_worker = False
+        self._opening: dict[asyncio.AbstractEventLoop, asyncio.Lock] = {}
+        self._opened_by_worker: set[asyncio.AbstractEventLoop] = set()
+
+    @property
+    def engine(self) -> Engine | None:
+        """The engine of the running loop, where it is open."""
+        return self._engines.get(asyncio.get_running_loop())
 
     async def open(self) -> Engine:
         """Return the engine of the running loop, opened if need be.
+
+        A worker of the task manager may have a loop of its own, beside that of whoever signs in the same process.
 
         Raises:
             StoreUnavailableError: Redis cannot be reached.
             EmbeddedServerError: the embedded server cannot be started.
         """
         engine = self.engine
-        if engine is not None and engine.loop is asyncio.get_running_loop():
+        if engine is not None:
             return engine
-        async with self._opening:
-            if self.engine is not None and self.engine.loop is not asyncio.get_running_loop():
-                # The loop of the last use is gone, and the connections with it; the hold on the server is not.
-                server, self.engine, self._server = self._server, None, None
-                if server is not None:
-                    await server.release()
-            return self.engine or await self._connect()
+        loop = asyncio.get_running_loop()
+        for gone in [other for other in self._engines if other.is_closed()]:
+            # The connections went with the loop; the hold on the server did not.
+            del self._engines[gone]
+            self._opened_by_worker.discard(gone)
+            self._opening.pop(gone, None)
+        if not self._engines and self._server is not None:
+            server, self._server = self._server, None
+            await server.release()
+        async with self._opening.setdefault(loop, asyncio.Lock()):
+            return self.engine or await self._connect(loop)
 
-    async def _connect(self) -> Engine:
+    async def _connect(self, loop: asyncio.AbstractEventLoop) -> Engine:
         source = self._source
         server = None
         if source is None:
-            server = await EmbeddedServer.acquire(self._directory)
+            server = self._server or await EmbeddedServer.acquire(self._directory)
             source = server.url
         engine = None
         try:
@@ -77,10 +88,10 @@ class ClientHost:
         except BaseException:
             if engine is not None:
                 await engine.close()
-            if server is not None:
+            if server is not None and self._server is None:
                 await server.release()
             raise
-        self._server, self.engine = server, engine
+        self._server, self._engines[loop] = server, engine
         return engine
 
     @property
@@ -90,15 +101,17 @@ class ClientHost:
         return engine.loop if engine is not None and engine.loop.is_running() else None
 
     async def close(self) -> None:
-        """Close the engine; what runs in this process ends first."""
-        engine, self.engine = self.engine, None
-        server, self._server = self._server, None
-        self._opened_by_worker = False
+        """Close the engine of the running loop; what runs on it ends first."""
+        loop = asyncio.get_running_loop()
+        engine = self._engines.pop(loop, None)
+        self._opened_by_worker.discard(loop)
+        self._opening.pop(loop, None)
         try:
             if engine is not None:
                 await engine.close()
         finally:
-            if server is not None:
+            if not self._engines and self._server is not None:
+                server, self._server = self._server, None
                 await server.release()
 
     async def begin(self, delivery: Delivery, task_name: str) -> Execution | str:
@@ -110,14 +123,14 @@ class ClientHost:
     async def worker_started(self) -> None:
         """Start what a worker needs beside its deliveries."""
         self._adopt()
-        opened = self.engine is None
+        if self.engine is None:
+            self._opened_by_worker.add(asyncio.get_running_loop())
         engine = await self.open()
-        self._opened_by_worker = opened or self._opened_by_worker
         await engine.keep_watch()
 
     async def worker_stopped(self) -> None:
         """Stop what `worker_started` started."""
-        if self._opened_by_worker:
+        if asyncio.get_running_loop() in self._opened_by_worker:
             await self.close()
         elif self.engine is not None:
             await self.engine.stop_watch()

@@ -15,7 +15,7 @@ from mageflow.engine import Engine
 from mageflow.errors import ResultTimeoutError, SignatureNotFoundError, StoreUnavailableError
 from mageflow.flow.ids import key_of
 from mageflow.flow.payload import Json
-from mageflow.flow.signature import Add, Asked, Change, NewSignature, Run
+from mageflow.flow.signature import Add, Asked, Change, NewSignature, Run, Steer
 from mageflow.planner import Planner
 from mageflow.run.binding import check_arguments, validated
 from mageflow.run.replay import Replay
@@ -26,6 +26,8 @@ from mageflow.store.store import Store
 from mageflow.transaction import Block, Entered, current_block
 
 logger = logging.getLogger("mageflow")
+
+_STOPPING = frozenset({"interrupt", "cancel", "remove"})
 
 
 class Session:
@@ -129,8 +131,12 @@ class Session:
 
     async def _write(self, changes: Sequence[Change]) -> None:
         engine = await self.open()
+        stopped = [change.id for change in changes if isinstance(change, Steer) and change.verb in _STOPPING]
+        # Read before the change: a later run of the same signature is not to be canceled.
+        runs = await engine.runs_to_stop(stopped)
         answer = await engine.store.commit(changes)
         await engine.dispatch(answer.ready)
+        engine.stop_soon(runs)
 
     async def read(self, identifier: str) -> Record:
         """Return a record.

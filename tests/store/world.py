@@ -336,7 +336,7 @@ class World:
         """A row was handed to the task manager."""
         task = self.nodes[identifier]
         stands = task.row and task.dispatch == dispatch and not task.gone
-        assert self.driver.run("offered", START_TIMEOUT, identifier, dispatch) == int(stands)
+        assert self.driver.run("offered", START_TIMEOUT, identifier, dispatch, "") == int(stands)
         task.offers += stands
 
     # Time.

@@ -24,6 +24,7 @@ class Capabilities:
         payload_limit: bytes of a message; `None`: no limit of its own.
         redelivers: it hands what a dead worker held to another by itself (the leases do, in any case).
         interrupts: `interrupt` reaches a run that has not begun.
+        probes: `probe` knows what became of a run; it is asked before anything is handed over again.
     """
 
     bulk: int
@@ -31,6 +32,7 @@ class Capabilities:
     payload_limit: int | None = None
     redelivers: bool = False
     interrupts: bool = False
+    probes: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,10 +57,11 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
-    """The answer to one dispatch; `reason` for what was not accepted."""
+    """The answer to one dispatch; `reason` for what was not accepted, the manager's id of the run where it is known."""
 
     verdict: Verdict
     reason: str = ""
+    manager_run: str = ""
 
 
 ACCEPTED = Submission(verdict=Verdict.ACCEPTED)
@@ -102,15 +105,20 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManagerRun:
-    """A dispatch as the task manager knows it; `manager_run` is empty where its id follows from the other two."""
+    """A dispatch as the task manager knows it; `manager_run` is empty where its id follows from the other two.
+
+    `task` is its name, `age` the seconds since it was handed over.
+    """
 
     id: str
     dispatch: int
     manager_run: str = ""
+    task: str = ""
+    age: float = 0.0
 
 
 class RunState(StrEnum):
-    """What a task manager says of a run. `GONE`: it knows the run no more, nothing of it will be delivered."""
+    """What a task manager says of a run. `GONE`: nothing of it will be delivered, and it left no outcome."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -122,6 +130,14 @@ class RunState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What became of a run; `reason` for what failed."""
+
+    state: RunState
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FoundTask:
     """A function that was registered with the task manager directly.
 
@@ -129,16 +145,23 @@ class FoundTask:
         task: the manager's task object.
         function: the user's own function.
         filled: parameters that the manager fills.
+        input_validator: model of the message; the first parameter's annotation by default.
     """
 
     task: object
     function: Callable[..., Any]
     definition: TaskDefinition
     filled: tuple[str, ...] = ()
+    input_validator: Any = None
 
 
 class Execution(Protocol):
     """One accepted delivery, from its start to its end."""
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it was told to stop: whatever it reports is discarded."""
+        ...
 
     async def call(self, message: dict[str, Any], extra: dict[str, Any]) -> Any:
         """Validate the message, run an async function and keep its result."""
@@ -162,6 +185,10 @@ class Execution(Protocol):
 
     async def released(self) -> None:
         """The run is over without an outcome: the task is dispatched anew."""
+        ...
+
+    async def canceled(self) -> None:
+        """The task manager's user canceled the run, and it is over: the signature is canceled."""
         ...
 
 
@@ -233,6 +260,14 @@ class Backend(ABC):
         """Return the parameters of a function that the task manager fills: dependencies, its context."""
         return ()
 
+    def make_worker(self, *args: Any, **options: Any) -> Any:  # noqa: ARG002 - for managers with workers of their own
+        """Return the manager's own worker, made with what `client.worker(...)` was given; `None`: it has none.
+
+        It calls `Host.worker_started` when it takes deliveries and `Host.worker_stopped` when it has ended. Without one
+        a worker is a context in which the client serves by `open`.
+        """
+        return None
+
     def found(self) -> Sequence[FoundTask]:
         """Return the tasks that were registered with the manager directly and not returned before.
 
@@ -247,9 +282,9 @@ class Backend(ABC):
         """Return the tasks of which nothing that was submitted waits to be taken, as far as that is known."""
         return ()
 
-    async def probe(self, runs: Sequence[ManagerRun]) -> Sequence[RunState]:
-        """Say what the manager knows of these runs, one answer each, in order."""
-        return [RunState.UNKNOWN] * len(runs)
+    async def probe(self, runs: Sequence[ManagerRun]) -> Sequence[Finding]:
+        """Say what the manager knows of these runs, one answer each, in order; for backends that say `probes`."""
+        return [Finding(state=RunState.UNKNOWN)] * len(runs)
 
     async def interrupt(self, runs: Sequence[ManagerRun]) -> None:  # noqa: B027 - workers stop runs by themselves
         """Cancel these runs at the manager, as far as it can. What has begun is stopped by its worker anyway."""

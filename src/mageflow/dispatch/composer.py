@@ -41,7 +41,14 @@ class Composer:
         task = await self._catalog.find(body.name)
         message = await self._message(path, body.injection or task.injection)
         return Dispatch(
-            id=row.id, dispatch=row.dispatch, attempt=row.attempt, task=task, message=message, options=body.options
+            id=row.id,
+            dispatch=row.dispatch,
+            attempt=row.attempt,
+            task=task,
+            message=message,
+            options=body.options,
+            flow=path[-1].id,
+            container=path[0].container or "",
         )
 
     async def _message(self, path: Sequence[Node], injection: Injection) -> Json:

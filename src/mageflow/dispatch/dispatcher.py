@@ -30,7 +30,7 @@ class Dispatcher:
         self._backend = backend
         self._composer = composer
         self._background: set[asyncio.Task[None]] = set()
-        self._offered: dict[str, int] = {}
+        self._offered: dict[str, tuple[int, str]] = {}
         self._noting = False
         self._leaving = asyncio.Event()
 
@@ -41,7 +41,7 @@ class Dispatcher:
         """
         await self._submit(ready)
         if ready.continues:
-            self._in_background(self._continue(ready.continues))
+            self.in_background(self._continue(ready.continues))
 
     async def _continue(self, rows: Sequence[str]) -> None:
         """Work off continue rows, one round trip for each part; what is left when this fails, a sweeper does."""
@@ -76,10 +76,10 @@ class Dispatcher:
             await self._record(batch, await self._backend.submit(batch))
 
     async def _record(self, batch: Sequence[Dispatch], submissions: Sequence[Submission]) -> None:
-        offered: list[tuple[str, int]] = []
+        offered: dict[str, tuple[int, str]] = {}
         for dispatch, submission in zip(batch, submissions, strict=True):
             if submission.verdict is Verdict.ACCEPTED:
-                offered.append((dispatch.id, dispatch.dispatch))
+                offered[dispatch.id] = (dispatch.dispatch, submission.manager_run)
             elif submission.verdict is Verdict.REFUSED:
                 error = SubmitRefusedError(dispatch.task.name, submission.reason)
                 await self._refuse(dispatch.id, dispatch.dispatch, dispatch.task.name, error)
@@ -90,9 +90,10 @@ class Dispatcher:
         self._offered.update(offered)
         if not self._noting:
             self._noting = True
-            self._in_background(self._note())
+            self.in_background(self._note())
 
-    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+    def in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something without waiting for it; `idle` waits."""
         task = asyncio.create_task(work, name="mageflow-dispatch")
         self._background.add(task)
         task.add_done_callback(self._background.discard)
@@ -105,7 +106,7 @@ class Dispatcher:
         while self._offered:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._leaving.wait(), _NOTE_AFTER)
-            offered, self._offered = list(self._offered.items()), {}
+            offered, self._offered = [(i, d, run) for i, (d, run) in self._offered.items()], {}
             pages = [offered[start : start + _NOTED_AT_ONCE] for start in range(0, len(offered), _NOTED_AT_ONCE)]
             timeout = self._backend.capabilities.start_timeout
             try:

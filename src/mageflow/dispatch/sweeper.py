@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
+from typing import Any
 
-from mageflow.backends.base import Backend
+from mageflow.backends.base import Backend, Finding, ManagerRun, RunState
 from mageflow.dispatch.dispatcher import Dispatcher
-from mageflow.errors import BrokenRecordError, MageflowError
+from mageflow.errors import BrokenRecordError, MageflowError, RunFailedError
+from mageflow.flow.event import error_json
 from mageflow.flow.ids import key_of
 from mageflow.store.codec import text
 from mageflow.store.store import Store
@@ -16,6 +19,8 @@ logger = logging.getLogger("mageflow.sweeper")
 
 INTERVAL = 1.0
 """Seconds between two sweeps of an idle namespace."""
+_LETTERS = {RunState.GONE: "g", RunState.UNKNOWN: "g", RunState.FAILED: "f", RunState.CANCELED: "c"}
+"""What is done with a row, by what its task manager says of the run; else it is left as it is."""
 _LOOK_EVERY = 10.0
 """Seconds between two looks at some records, whether each waits on something."""
 _LOOKED_AT = 1000
@@ -36,12 +41,36 @@ class Sweeper:
     async def sweep(self) -> bool:
         """Sweep once; return whether there was anything to do. One round trip when there is nothing."""
         drained = await self._backend.drained() if self._undecided else ()
-        timeout = self._backend.capabilities.start_timeout
-        answer = await self._store.sweep(drained=drained, start_timeout=timeout)
-        undecided, more = answer.extra
+        capabilities = self._backend.capabilities
+        timeout = capabilities.start_timeout
+        answer = await self._store.sweep(drained=drained, start_timeout=timeout, probes=capabilities.probes)
+        undecided, more, asks, lost = answer.extra
         self._undecided = undecided > 0
         await self._dispatcher.dispatch(answer.ready)
+        if asks:
+            await self._ask(
+                [
+                    ManagerRun(id=text(i), dispatch=d, manager_run=text(run), task=text(task), age=int(age) / 1000)
+                    for i, d, run, task, age in asks
+                ]
+            )
+        if lost and capabilities.interrupts:
+            await self._backend.interrupt([_run_of(entry) for entry in lost])
         return bool(more or answer.ready.rows or answer.ready.continues)
+
+    async def _ask(self, runs: Sequence[ManagerRun]) -> None:
+        """Ask the task manager for rows that have not started in time, and do what its answers call for."""
+        findings = await self._backend.probe(runs)
+        told = [self._told(run, finding) for run, finding in zip(runs, findings, strict=True)]
+        answer = await self._store.probed(told, self._backend.capabilities.start_timeout)
+        await self._dispatcher.dispatch(answer.ready)
+
+    def _told(self, run: ManagerRun, finding: Finding) -> tuple[str, int, str, bytes]:
+        error = b""
+        if finding.state is RunState.FAILED:
+            key = key_of(self._store.config.namespace, run.id)
+            error = error_json(RunFailedError(key, run.manager_run, finding.reason), run.task, key)
+        return run.id, run.dispatch, _LETTERS.get(finding.state, "l"), error
 
     async def _look_for_stalls(self) -> None:
         """Look at the next records now and then: one that waits on nothing is a defect, reported and let go on.
@@ -79,3 +108,8 @@ class Sweeper:
             except Exception:
                 logger.exception("sweep failed, the next one goes on")
             await asyncio.sleep(0 if found else INTERVAL)
+
+
+def _run_of(entry: Sequence[Any]) -> ManagerRun:
+    identifier, dispatch, run = entry
+    return ManagerRun(id=text(identifier), dispatch=dispatch, manager_run=text(run))

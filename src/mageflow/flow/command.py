@@ -54,7 +54,10 @@ REFERENCE = "mageflow_reference"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dispatch:
-    """One run to be submitted to the task manager."""
+    """One run to be submitted to the task manager.
+
+    `flow` is the outermost container that the signature is in, or itself; `container` the nearest.
+    """
 
     id: str
     dispatch: int
@@ -62,3 +65,5 @@ class Dispatch:
     task: TaskDefinition
     message: Mapping[str, Any]
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    flow: str = ""
+    container: str = ""

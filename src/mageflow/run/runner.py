@@ -167,6 +167,11 @@ class RunnerExecution:
         self._source = source
         self._outcome: Succeeded | Replaced | None = None
 
+    @property
+    def stopped(self) -> bool:
+        """Whether it was told to stop; see the interface."""
+        return self._stopped
+
     async def call(self, message: Json, extra: dict[str, Any]) -> Any:
         """Run an async function; see the interface."""
         if self._source:
@@ -245,6 +250,12 @@ class RunnerExecution:
     async def released(self) -> None:
         """Let the task be dispatched anew; see the interface."""
         answer = await self._runner.store.stopped(self.id, self.run)
+        self._runner.forget(self)
+        await self._go_on(answer)
+
+    async def canceled(self) -> None:
+        """Cancel the signature; see the interface."""
+        answer = await self._runner.store.withdrawn(self.id, self.run)
         self._runner.forget(self)
         await self._go_on(answer)
 

@@ -44,7 +44,7 @@ class Tasks:
         for found in self._find():
             name = found.definition.name
             if name not in self.bindings:
-                binding = bind(name, found.function, skip=found.filled)
+                binding = bind(name, found.function, found.input_validator, skip=found.filled)
                 self.add(binding, found.definition, found.task, found.function)
 
     def binding(self, name: str) -> Binding | None:

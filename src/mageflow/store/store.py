@@ -186,24 +186,43 @@ class Store:
         """The run was told to stop and is over. One round trip; repeated until Redis answers."""
         return await self._run(scripts.STOPPED, identifier, run, patient=True)
 
+    async def withdrawn(self, identifier: str, run: int) -> Answer:
+        """The run was canceled at the task manager and is over. One round trip; repeated until Redis answers."""
+        return await self._run(scripts.WITHDRAWN, identifier, run, patient=True)
+
     async def refused(self, identifier: str, dispatch: int, error: bytes) -> Answer:
         """A row cannot be dispatched, ever. One round trip; repeated until Redis answers."""
         return await self._run(scripts.REFUSED, identifier, dispatch, error, patient=True)
 
-    async def offered(self, rows: Sequence[tuple[str, int]], start_timeout: float) -> None:
-        """Rows (id, dispatch) were handed to the task manager. One round trip, shared with others of the tick."""
+    async def offered(self, rows: Sequence[tuple[str, int, str]], start_timeout: float) -> None:
+        """Rows (id, dispatch, the manager's id of the run) were handed to the task manager. One round trip.
+
+        It is shared with others of the tick.
+        """
         flat = [value for row in rows for value in row]
         await self._send(scripts.OFFERED, int(start_timeout * 1000), *flat)
 
-    async def sweep(self, *, drained: Iterable[str], start_timeout: float) -> Answer:
+    async def sweep(self, *, drained: Iterable[str], start_timeout: float, probes: bool = False) -> Answer:
         """Claim overdue rows, end lapsed leases, mark what expired. One round trip.
 
         Args:
             drained: tasks of which nothing that was submitted waits to be taken by a worker.
             start_timeout: seconds after which an offered row is looked into.
+            probes: overdue rows are not offered again but returned, to be asked for; see `probed`.
         """
         names = scripts.SEPARATOR.join(scripts.short_name(name) for name in drained)
-        return await self._run(scripts.SWEEP, names, int(start_timeout * 1000))
+        return await self._run(scripts.SWEEP, names, int(start_timeout * 1000), int(probes))
+
+    async def probed(self, findings: Sequence[tuple[str, int, str, bytes]], start_timeout: float) -> Answer:
+        """Rows (id, dispatch, letter, error) were asked for: leave, gone, failed or canceled. One round trip."""
+        flat = [value for finding in findings for value in finding]
+        return await self._run(scripts.PROBED, int(start_timeout * 1000), *flat)
+
+    async def manager_run(self, identifier: str) -> str:
+        """Return the task manager's id of the newest run of a task, or nothing. Two round trips."""
+        container = await self.command("HGET", self.keys.record(identifier), "c")
+        home = text(container) or identifier
+        return text(await self.command("HGET", self.keys.payloads(home), f"{identifier}:i"))
 
     async def continue_(self, row: str) -> Answer:
         """Work off a part of a continue row. One round trip."""

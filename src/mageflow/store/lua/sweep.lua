@@ -1,12 +1,23 @@
 --[[ Find what nobody cares for any more: overdue rows, lapsed runs, expired flows and drafts. Claims are atomic.
 
-ARGV[3] short names of tasks of which nothing waits at the task manager, \31 between them, `*`: all   [4] ms within which an offered row should start
-Returns {'ok', rows, nodes, continues, {undecided, more}}: rows to be offered now, continue rows to be worked off, the number
-of offered rows that would be offered again if the queue were known to be empty, and whether more is due.
+ARGV[3] short names of tasks of which nothing waits at the task manager, \31 between them, `*`: all   [4] ms within which an offered row should start   [5] 1: the task manager can be asked what became of a run
+Returns {'ok', rows, nodes, continues, {undecided, more, asks, lost}}: rows to be offered now, continue rows to be worked off, the number
+of offered rows that would be offered again if the queue were known to be empty, whether more is due, rows to ask for (see
+probed.lua) as {id, dispatch, run, task, ms since it was offered}, and runs that lost their worker as {id, dispatch, run}.
 ]]
-local undecided, drained = 0, {}
+local undecided, drained, asks, lost = 0, {}, {}, {}
 for name in string.gmatch(ARGV[3], '[^\31]+') do drained[name] = true end
 local MINUTE = 60000
+
+local ASK_AFTER = 5000
+
+local function manager_run(id) return call('HGET', P .. 'b:' .. home(id), id .. ':i') end
+
+-- The task manager is asked for this row; meanwhile no other sweeper looks at it.
+local function ask(id, r, run)
+  asks[#asks + 1] = { id, num(r, 'd'), run, r.tn or '', int(now - num(r, 'oa')) }
+  call('ZADD', P .. 'out', int(now + ASK_AFTER), id)
+end
 
 -- A row that was offered and has not started: at once if its message must be lost, else after 1, 2, 4 .. 60 minutes.
 local function offer_again(id, r)
@@ -41,7 +52,8 @@ for _, id in ipairs(due) do
       call('ZADD', P .. 'out', int(now + OFFER_AFTER), id)
       offer(id)
     else
-      offer_again(id, r)
+      local run = ARGV[5] == '1' and manager_run(id)
+      if run then ask(id, r, run) else offer_again(id, r) end
     end
   end
 end
@@ -50,6 +62,8 @@ local function lapse(id)
   local older, run = string.match(id, '^(.*)~(%d+)$')
   if older then return overtaken_over(older, run) end
   local r = rec(id)
+  local run = manager_run(id)
+  if run then lost[#lost + 1] = { id, num(r, 'd'), run } end
   local counted = release(id)
   if not ENDED[r.st] and overtaken(id) and not r.nx then
     ready_again(id)
@@ -89,4 +103,4 @@ for _, draft in ipairs(call('ZRANGEBYSCORE', P .. 'drafts', '-inf', int(now), 'L
   call('ZREM', P .. 'drafts', draft)
   continue('!g:' .. draft)
 end
-return answer('ok', { undecided, #due == 50 and 1 or 0 })
+return answer('ok', { undecided, #due == 50 and 1 or 0, asks, lost })
