@@ -4,6 +4,7 @@
 #   make test     the test suite           PYTEST_ARGS="-k chain -x" narrows it
 #   make check    everything that reads the code without running it
 #   make chaos    10,000 tasks while workers and servers die (SEED=... repeats one)
+#   make test-hatchet  the suites of Hatchet on the engine that HATCHET_CLIENT_TOKEN and its like name
 #   make bench    ratios to the bare task manager, side by side
 #   make docs     checks that what the documentation links to is there
 
@@ -23,7 +24,7 @@ BENCH_ARGS ?=
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test check fix chaos bench docs clean
+.PHONY: help demo test test-hatchet check fix chaos bench docs clean
 
 help:
 	@sed -n 's/^#   make/make/p' Makefile
@@ -37,6 +38,10 @@ demo: .venv/.installed-cli
 
 test: .venv/.installed-dev
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-hatchet: .venv/.installed-dev
+	@: "$${HATCHET_CLIENT_TOKEN:?is not set: a token of the engine to test on}"
+	$(BIN)/python -m pytest --timeout=300 tests/hatchet $(PYTEST_ARGS)
 
 check: .venv/.installed-check
 	@failed=()

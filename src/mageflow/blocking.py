@@ -84,8 +84,8 @@ class Blocking(Verbs):
         """Open the client."""
 
     @abstractmethod
-    def worker(self, *, slots: int = 100) -> AbstractAsyncContextManager[object]:
-        """Run tasks in this process while the context is open."""
+    def worker(self, *args: Any, **options: Any) -> Any:
+        """Return a worker: a context while which tasks run in this process, or the task manager's own."""
 
 
 class Caller:

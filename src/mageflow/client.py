@@ -107,18 +107,26 @@ class Mageflow(Declarations, Blocking):
         """Close the client; what runs in this process ends first."""
         await self._host.close()
 
-    @asynccontextmanager
     @override
-    async def worker(self, *, slots: int = 100) -> AsyncGenerator[Mageflow]:
-        """Run tasks in this process while the context is open; its exit lets running tasks end.
+    def worker(self, *args: Any, **options: Any) -> Any:
+        """Return a worker.
+
+        Where the task manager has workers of its own it is one of those, made with these arguments; it serves flows as
+        well. Else it is a context: while it is open tasks run in this process, its exit lets running tasks end.
 
         Args:
-            slots: tasks that run at a time.
+            args: what the task manager's own `worker` takes.
+            options: the same by name; for a context `slots`, the tasks that run at a time (100).
 
         Raises:
-            StoreUnavailableError: Redis cannot be reached, or may evict records.
+            StoreUnavailableError: Redis cannot be reached, or may evict records; at the start.
         """
         self.adopt_declared()
+        made = self._backend.make_worker(*args, **options)
+        return self._serving(*args, **options) if made is None else made
+
+    @asynccontextmanager
+    async def _serving(self, *, slots: int = 100) -> AsyncGenerator[Mageflow]:
         was_open = self._host.engine is not None
         engine = await self._host.open()
         try:

@@ -97,8 +97,7 @@ class ClientHost:
     @property
     def running_loop(self) -> asyncio.AbstractEventLoop | None:
         """A loop that runs and on which the client is open."""
-        engine = self.engine
-        return engine.loop if engine is not None and engine.loop.is_running() else None
+        return next((loop for loop in tuple(self._engines) if loop.is_running()), None)
 
     async def close(self) -> None:
         """Close the engine of the running loop; what runs on it ends first."""

@@ -1,0 +1,255 @@
+"""User functions as Hatchet runs them: outside a flow they are themselves."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import inspect
+import logging
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from hatchet_sdk import Context, DurableContext, NonRetryableException
+from hatchet_sdk.exceptions import RetryAfterException
+from pydantic import BaseModel
+
+from mageflow.backends.base import Delivery, Execution, Finding, Host, RunState
+from mageflow.backends.hatchet.output import as_output, output_type, shown
+from mageflow.backends.hatchet.shape import Invalid, Shape, plain_arguments, raw_input
+from mageflow.backends.hatchet.wire import NOTE, delivery_of
+
+logger = logging.getLogger("mageflow.hatchet")
+
+T = TypeVar("T")
+_PARKED = 30.0
+"""Seconds after which somebody looks after a durable task that waits without a worker."""
+_OVERLAP = 8.0
+"""Seconds that a replay waits for the worker that it replaces to lose its lease."""
+_TURN = 0.5
+
+
+class Engine(Protocol):
+    """What a wrapped function needs of the backend."""
+
+    namespace: str
+    host: Host | None
+
+    @property
+    def threads(self) -> ThreadPoolExecutor:
+        """The threads of plain functions."""
+        ...
+
+    async def ask(self, run: str) -> tuple[Finding, bool]:
+        """Return what became of a run, and whether it waits without a worker."""
+        ...
+
+    async def cancel(self, run: str) -> None:
+        """Cancel a run, as far as the engine can be reached."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wrapped:
+    """A function with what is known of its task; `backoff` are its factor and its most seconds.
+
+    `wraps`: a value that Hatchet does not take is put into a mapping.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    shape: Shape
+    validator: Any
+    retries: int
+    backoff: tuple[float | None, int | None] = (None, None)
+    wraps: bool = True
+
+    @property
+    def returns(self) -> Any:
+        """Its return annotation."""
+        return self.shape.hints.get("return")
+
+
+def wrap(task: Wrapped, engine: Engine) -> Callable[..., Any]:
+    """Return a function for Hatchet's decorators."""
+    dependencies = task.shape.dependencies
+
+    async def run(message: Any, ctx: Context, **filled: Any) -> Any:
+        return await _Run(task, engine, ctx, filled).go(message)
+
+    for name in ("__module__", "__name__", "__qualname__", "__doc__"):
+        setattr(run, name, getattr(task.function, name, None))
+    kinds = {p.name: p.replace(kind=p.KEYWORD_ONLY) for p in task.shape.parameters}
+    positional = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in ("message", "ctx")]
+    hints = {name: task.shape.hints[name] for name in dependencies if name in task.shape.hints}
+    named = [kinds[name].replace(annotation=hints.get(name, kinds[name].annotation)) for name in dependencies]
+    signature = inspect.Signature([*positional, *named])
+    setattr(run, "__signature__", signature)  # noqa: B010 - what inspect.signature reads, no attribute to pyright
+    run.__annotations__ = {**hints, "return": output_type(task.returns)}
+    return run
+
+
+async def _through(work: Coroutine[Any, Any, T]) -> T:
+    """Do something to its end, whoever cancels meanwhile: our own records are not left half-made."""
+    task = asyncio.ensure_future(work)
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            _forget_cancel()
+        except BaseException:  # noqa: BLE001 - it is raised again below
+            break
+    return task.result()
+
+
+def _forget_cancel() -> None:
+    current = asyncio.current_task()
+    if current is not None:
+        current.uncancel()
+
+
+class _Run:
+    """One delivery by Hatchet."""
+
+    def __init__(self, task: Wrapped, engine: Engine, ctx: Context, filled: dict[str, Any]) -> None:
+        self._task = task
+        self._engine = engine
+        self._ctx = ctx
+        self._extra = filled if task.shape.context is None else {**filled, task.shape.context: ctx}
+        self._blocking = not inspect.iscoroutinefunction(task.function)
+
+    async def go(self, message: Any) -> Any:
+        """Run the function, or say why it does not run."""
+        ctx = self._ctx
+        run = ctx.workflow_run_id
+        delivery = delivery_of(ctx.additional_metadata, self._engine.namespace, ctx.retry_count, run)
+        if delivery is None or self._engine.host is None:
+            return await self._plain(message)
+        answer = await self._begin(self._engine.host, delivery)
+        if isinstance(answer, str):
+            if answer == "canceled":
+                await self._engine.cancel(run)
+            return {NOTE: f"not run: {answer}"}
+        return await self._run(answer, delivery, message)
+
+    async def _plain(self, message: Any) -> Any:
+        """Run as without MageFlow."""
+        if isinstance(message, Invalid):
+            raise message.error
+        args, kwargs = plain_arguments(self._task.shape, self._task.validator, message)
+        call = functools.partial(self._task.function, *args, **kwargs, **self._extra)
+        value = await (self._in_thread(call) if self._blocking else call())
+        return as_output(value, self._task.returns) if self._task.wraps else value
+
+    async def _begin(self, host: Host, delivery: Delivery) -> Execution | str:
+        """Ask whether the delivery runs; a durable task's replay waits for the lease of the worker that it replaces."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _OVERLAP
+        replay = isinstance(self._ctx, DurableContext) and self._ctx.invocation_count > 1
+        while True:
+            try:
+                answer = await _through(host.begin(delivery, self._task.name))
+            except Exception as error:  # noqa: BLE001 - our own failure: the row is offered again, no code runs
+                logger.warning("%s does not start now, it will be offered again: %r", delivery.id, error)
+                return "the flows' store is not available"
+            if answer != "duplicate" or not replay or loop.time() > until:
+                return answer
+            await asyncio.sleep(_TURN)
+
+    async def _run(self, execution: Execution, delivery: Delivery, message: Any) -> Any:
+        raw = raw_input.get()
+        values = dict(raw) if raw is not None else _values_of(message)
+        try:
+            if self._blocking:
+                value = await self._in_thread(functools.partial(execution.call_blocking, values, self._extra))
+            else:
+                value = await execution.call(values, self._extra)
+        except asyncio.CancelledError as error:
+            _forget_cancel()
+            if self._ctx.is_cancelled:
+                await _through(self._canceled(execution, delivery))
+                raise
+            return await _through(self._failed(execution, delivery, error))
+        except BaseException as error:  # noqa: BLE001 - whatever a task raises is its outcome; SystemExit would end the worker
+            return await _through(self._failed(execution, delivery, error))
+        await _through(execution.ended(None))
+        return shown(value, self._task.returns)
+
+    async def _failed(self, execution: Execution, delivery: Delivery, error: BaseException) -> Any:
+        """Record that an attempt failed, before Hatchet learns of it; raise what Hatchet is to show."""
+        cause = error.__cause__ if isinstance(error, NonRetryableException) else None
+        final = execution.final(error) or isinstance(error, NonRetryableException)
+        if not final and delivery.attempt < self._task.retries:
+            await execution.retried(delivery.attempt + 1, self._delay(error, delivery.attempt + 1), error)
+            raise _as_exception(error)
+        await execution.ended(error)
+        if execution.stopped:
+            await self._engine.cancel(self._ctx.workflow_run_id)
+            return {NOTE: "stopped"}
+        if isinstance(error, NonRetryableException):
+            raise error from cause
+        if self._ctx.retry_count >= self._task.retries:
+            raise _as_exception(error)
+        text = f"{type(error).__name__}: {error}"
+        raise NonRetryableException(text) from error
+
+    def _delay(self, error: BaseException, attempt: int) -> float:
+        """Return the seconds until Hatchet's next attempt."""
+        if isinstance(error, RetryAfterException):
+            return error.after_ms / 1000
+        factor, most = self._task.backoff
+        if not factor:
+            return 0.0
+        return min(factor**attempt, most if most is not None else float("inf"), 86_400.0)
+
+    async def _canceled(self, execution: Execution, delivery: Delivery) -> None:
+        """Hatchet took the run away: its user canceled it, its time is up, or it waits without a worker."""
+        finding, evicted = await self._engine.ask(self._ctx.workflow_run_id)
+        if evicted:
+            await execution.retried(delivery.attempt, _PARKED, TimeoutError("it waits without a worker"))
+        elif finding.state is RunState.CANCELED:
+            await execution.canceled()
+        elif finding.state is RunState.FAILED:
+            await execution.ended(TimeoutError(finding.reason or "its execution time is up"))
+        elif finding.state in {RunState.QUEUED, RunState.RUNNING, RunState.RETRYING}:
+            await execution.retried(delivery.attempt + 1, 0.0, TimeoutError("its execution time is up"))
+        else:
+            await execution.released()
+
+    async def _in_thread(self, call: Callable[[], T]) -> T:
+        """Run a plain function in a thread with the context variables of this run; wait for its end in any case."""
+        context = contextvars.copy_context()
+        loop = asyncio.get_running_loop()
+        future = loop.run_in_executor(self._engine.threads, functools.partial(context.run, call))
+        canceled: asyncio.CancelledError | None = None
+        while not future.done():
+            try:
+                await asyncio.shield(future)
+            except asyncio.CancelledError as error:
+                if future.cancelled():
+                    raise
+                canceled = error
+                _forget_cancel()
+            except BaseException:  # noqa: BLE001 - it is raised again below
+                break
+        if canceled is not None:
+            future.exception()
+            raise canceled
+        return future.result()
+
+
+def _values_of(message: Any) -> dict[str, Any]:
+    if isinstance(message, Mapping):
+        return {str(name): value for name, value in message.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType] - a user's mapping
+    return message.model_dump(mode="json") if isinstance(message, BaseModel) else {}
+
+
+def _as_exception(error: BaseException) -> Exception:
+    """Return an error that Hatchet's worker survives."""
+    if isinstance(error, Exception):
+        return error
+    problem = RuntimeError(f"the task raised {type(error).__name__}: {error}")
+    problem.__cause__ = error
+    return problem

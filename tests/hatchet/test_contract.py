@@ -1,0 +1,31 @@
+"""Hatchet keeps the contract of backends."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from hatchet_sdk import Context
+
+from mageflow.testing.contracts import BackendContracts, Subject
+from tests.hatchet.process import Address
+from tests.hatchet.subjects import call, make_client, serve
+
+pytestmark = [pytest.mark.timeout(120), pytest.mark.servers]
+
+
+class TestHatchet(BackendContracts):
+    """The suite, on one engine for the session."""
+
+    @pytest.fixture
+    def subject(self, hatchet_environment: Address | None) -> Subject:
+        """Clients of the engine."""
+        return Subject(
+            make_client=make_client,
+            call=call,
+            worker=[sys.executable, "-m", "tests.hatchet.worker"],
+            serve=serve,
+            restart=None if hatchet_environment is None else hatchet_environment.restart,
+            context=Context,
+            priority_option="priority",
+        )
