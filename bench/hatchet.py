@@ -1,7 +1,7 @@
 """Flows on Hatchet next to bare Hatchet: `python -m bench.hatchet [--tasks 1000] [--steps 50] [--rounds 3]`.
 
-On the engine that `HATCHET_CLIENT_TOKEN` and its like name; without them on the engine for tests, whose figures say what our
-side costs and nothing about Hatchet's.
+On the engine that `HATCHET_CLIENT_TOKEN` and its like name; without them on the engine for tests, whose figures say
+what our side costs and nothing about Hatchet's.
 """
 
 from __future__ import annotations

@@ -30,10 +30,8 @@ async def call(_client: Mageflow, task: Any, message: BaseModel) -> Any:
 
 
 @contextmanager
-def worker_thread(client: Mageflow, **options: Any) -> Generator[Any]:
+def in_thread(worker: Any, hatchet: Any) -> Generator[None]:
     """Run a worker of Hatchet in a thread of this process; it has a loop of its own."""
-    name = f"worker-{client.config.namespace}".lower()
-    worker = client.worker(name, **{"slots": 100, **options})
 
     def run() -> None:
         try:
@@ -45,21 +43,28 @@ def worker_thread(client: Mageflow, **options: Any) -> Generator[Any]:
     thread.start()
     try:
         until = time.monotonic() + _START
-        while not any(row.name.endswith(name) and row.status == "ACTIVE" for row in client.workers.list().rows or ()):
+        while not any(row.name == worker.name and row.status == "ACTIVE" for row in hatchet.workers.list().rows or ()):
             assert thread.is_alive(), "the worker ended"
             assert time.monotonic() < until, "the worker does not listen"
-        yield worker
+        yield
     finally:
         asyncio.run_coroutine_threadsafe(worker.exit_gracefully(), worker._loop)
         thread.join()
+
+
+@contextmanager
+def worker_thread(client: Mageflow, **options: Any) -> Generator[None]:
+    """Run a worker of a client in a thread."""
+    with in_thread(client.worker("worker", **{"slots": 100, **options}), client):
+        yield
 
 
 @asynccontextmanager
 async def serve(client: Mageflow) -> AsyncGenerator[object]:
     """Run a worker of Hatchet in a thread while a context of a coroutine is open."""
     serving = worker_thread(client)
-    worker = serving.__enter__()  # the constructor installs handlers of signals: it wants the main thread
+    serving.__enter__()  # the constructor installs handlers of signals: it wants the main thread
     try:
-        yield worker
+        yield client
     finally:
         await asyncio.to_thread(serving.__exit__, None, None, None)
