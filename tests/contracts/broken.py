@@ -70,12 +70,19 @@ class RunsAnyway(Asking):
         await execution.ended(None)
 
 
-class LetsGo(QueueBackend):
-    """Is through with a job before it has ended, so nobody waits for it."""
+class Hurries(QueueBackend):
+    """Stops what runs when it is to end."""
 
     @override
     async def run(self, job: Job) -> None:
-        self.running = [*getattr(self, "running", []), asyncio.create_task(super().run(job))]
+        self.jobs = [*getattr(self, "jobs", []), asyncio.current_task()]
+        await super().run(job)
+
+    @override
+    async def close(self) -> None:
+        for job in getattr(self, "jobs", []):
+            job.cancel()
+        await super().close()
 
 
 class EndsEachAttempt(QueueBackend):
@@ -119,7 +126,7 @@ class Tidies(QueueBackend):
 
 TestLoses = suite_on(Loses)
 TestRunsAnyway = suite_on(RunsAnyway)
-TestLetsGo = suite_on(LetsGo)
+TestHurries = suite_on(Hurries)
 TestEndsEachAttempt = suite_on(EndsEachAttempt)
 TestHearsExceptionsOnly = suite_on(HearsExceptionsOnly)
 TestTidies = suite_on(Tidies)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -26,6 +27,7 @@ from mageflow.testing.contracts.worker import environment_of
 from mageflow.testing.waiting import DEADLINE, eventually
 
 _START = 3 * DEADLINE
+_CLOSED = 2 * DEADLINE
 _NO_PROCESSES = "the task manager has no worker processes"
 
 
@@ -76,21 +78,28 @@ class Stage:
         Raises:
             AssertionError: something stalled or was left behind.
         """
-        async with self._exits:
-            self._exits.enter_context(watched_runner(self.ledger))
+        self._exits.enter_context(watched_runner(self.ledger))
+        try:
             if serving:
                 await self._exits.enter_async_context(self.subject.serve(self.client))
             else:
                 await self.client.startup()
                 self._exits.push_async_callback(self.client.shutdown)
-            try:
-                yield self
-                findings = (await self.client.repair()).findings
-                assert not findings, f"the namespace is left in disorder: {findings}"
-            finally:
-                self.ledger.open_all()
-                for worker in self._workers:
-                    worker.kill()
+            yield self
+            findings = (await self.client.repair()).findings
+            assert not findings, f"the namespace is left in disorder: {findings}"
+        finally:
+            self.ledger.open_all()
+            for worker in self._workers:
+                worker.kill()
+            await self._close()
+
+    async def _close(self) -> None:
+        try:
+            await asyncio.wait_for(self._exits.aclose(), _CLOSED)
+        except TimeoutError as error:
+            msg = f"the worker does not end within {_CLOSED:g} s: it waits for a run whose end was never reported"
+            raise AssertionError(msg) from error
 
     async def add_client(self, *, with_tasks: bool = False) -> Mageflow:
         """Return another client of the namespace that only signs."""
