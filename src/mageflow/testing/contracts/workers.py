@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 
-from mageflow import Status, SwarmConfig, TTLConfig
+from mageflow import Status, SwarmConfig, SwarmSignature, TTLConfig
 from mageflow.testing.contracts.base import Contract, MakeStage
 from mageflow.testing.contracts.flows import most_at_a_time
 from mageflow.testing.contracts.stage import Stage
@@ -171,12 +171,17 @@ class WorkerProcessContract(Contract):
         progress = await swarm.progress()
         assert (progress.done, progress.failed, progress.active) == (9, 0, 0), f"{progress}"
 
-    async def test_bound_over_two_workers(self, idle: Stage) -> None:
-        """A swarm's bound holds over all workers together, and both of them work."""
-        await idle.add_workers("one", "two")
-        members = [await idle.client.asign("wait", gate=f"g{n}") for n in range(12)]
-        swarm = await idle.client.aswarm(members, config=SwarmConfig(max_concurrency=4), is_swarm_closed=True)
+    async def test_four_workers_and_three_clients(self, idle: Stage) -> None:
+        """A swarm that clients without a worker make together is bounded over all workers together."""
+        await idle.add_workers("one", "two", "three", "four")
+        adders = [idle.client, await idle.add_client(), await idle.add_client()]
+        swarm = await idle.client.aswarm(config=SwarmConfig(max_concurrency=4))
         handle = await swarm.aio_run_no_wait()
+        for n in range(12):
+            elsewhere = await adders[n % 3].load_signature(swarm.key)
+            assert isinstance(elsewhere, SwarmSignature)
+            await elsewhere.aio_run_in_swarm(await adders[n % 3].asign("wait", gate=f"g{n}"))
+        await swarm.close_swarm()
         for n in range(12):
             await idle.noted("wait", f"g{n} started")
             idle.ledger.open(f"g{n}")
