@@ -76,8 +76,7 @@ class Run:
         await self._unleash(flows)
         if "workers" in self.plan.kinds:
             flows += await self._kill_once_more()
-        with contextlib.suppress(AssertionError):  # the audit says what is left
-            await eventually(self.server.is_idle, "nothing is due and nothing runs", self.plan.patience)
+        await self._idle()
         outcomes = await asyncio.gather(*(self._outcome(flow) for flow in flows))
         state = take_snapshot(self.server.client, NAMESPACE)
         executions, made = read_records(self.crew.folder)
@@ -98,6 +97,10 @@ class Run:
             found=[f"{finding.kind} {finding.on}: {finding.detail}" for finding in report.findings],
             left=await self._left(),
         )
+
+    async def _idle(self) -> None:
+        with contextlib.suppress(AssertionError):  # the audit says what is left
+            await eventually(self.server.is_idle, "nothing is due and nothing runs", self.plan.patience)
 
     async def _unleash(self, flows: list[Node]) -> None:
         """Start the flows evenly over the time of the plan, with all kinds of chaos around them."""
@@ -140,6 +143,8 @@ class Run:
         """Kill a worker in the middle of its work, and nothing else: see how long it takes until that goes on."""
         flows = [Node(name=f"last{index}", pause=3.0) for index in range(30)]
         await self.crew.ready()
+        # What is to run again soon must find a free worker.
+        await self._idle()
         await asyncio.gather(*(self._loader.run(flow) for flow in flows))
         ids = {flow.id for flow in flows}
 
@@ -184,7 +189,7 @@ class Run:
         while True:
             await asyncio.sleep(self._random.uniform(0.02, 0.3))
             verb, node = self._random.choice(possible), self._anyone()
-            if node is None or (verb == "cancel" and (node.adds or self._random.random() < 0.5)):
+            if node is None or (verb == "cancel" and (node.adds or self._random.random() < 0.75)):
                 continue  # without the one that adds the others, and closes it, a swarm would stay open
             self._behind(
                 self._steered("cancel", node.id)

@@ -73,6 +73,9 @@ class Crew:
         for process in self.living:
             await eventually(lambda process=process: self._is_up(process), "the worker is ready", deadline=40)
 
+    def _up(self) -> list[subprocess.Popen[bytes]]:
+        return [process for process in self.living if self._is_up(process)]
+
     def _is_up(self, process: subprocess.Popen[bytes]) -> bool:
         return "ready" in self.output(process.pid).read_text()
 
@@ -84,14 +87,14 @@ class Crew:
         self._is_gone(process)
 
     def kill_any(self) -> None:
-        """Kill one of the workers and replace it."""
-        self.kill(self.random.choice(self.living))
-        self.start()
+        """Kill one of the workers that are up and replace it."""
+        if up := self._up():
+            self.kill(self.random.choice(up))
+            self.start()
 
     async def dismiss_any(self) -> None:
         """Tell one of the workers that are up to leave in the clean way, and replace it at once."""
-        up = [process for process in self.living if self._is_up(process)]
-        if not up:
+        if not (up := self._up()):
             return
         process = self.random.choice(up)
         self.living.remove(process)

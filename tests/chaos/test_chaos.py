@@ -20,7 +20,7 @@ pytestmark = pytest.mark.long
 _SECONDS = float(os.environ.get("MAGEFLOW_CHAOS_SECONDS", "15"))
 _TASKS = int(os.environ.get("MAGEFLOW_CHAOS_TASKS", "500"))
 _PATIENCE = 60 + _TASKS / 20
-_TIMEOUT = _SECONDS * 2 + _PATIENCE * 3 + 60
+_TIMEOUT = _SECONDS * 2 + _PATIENCE * 4 + 60
 
 
 def _plan(*kinds: Kind) -> Plan:
