@@ -12,6 +12,7 @@ import pytest
 
 import mageflow
 from mageflow import errors
+from mageflow.verbs import Verbs
 
 NAMES = """
 AcceptParams ChainSignature ErrorValue Finding FlowHandle Mageflow MageflowConfig MageflowError NonRetryableError
@@ -101,6 +102,19 @@ def test_aliases_are_the_same_functions() -> None:
     client = mageflow.Mageflow
     assert (client.sign, client.chain, client.swarm) == (client.asign, client.achain, client.aswarm)
     assert client.load_sign is client.load_signature
+
+
+def test_every_verb_is_a_method_and_a_function() -> None:
+    """What a client can do with flows, the module can do by the same name, with the same parameters or any options."""
+    verbs = {name: item for name, item in inspect.getmembers(Verbs, inspect.isfunction) if not name.startswith("_")}
+    assert set(verbs) <= set(NAMES)
+    for name, method in verbs.items():
+        function: Any = getattr(mageflow, name)
+        ours = list(inspect.signature(function).parameters.values())
+        theirs = list(inspect.signature(method).parameters)[1:]
+        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in ours):
+            ours = ours[:-1]
+        assert [parameter.name for parameter in ours] == theirs[: len(ours)], name
 
 
 def test_tree_of_errors() -> None:

@@ -22,11 +22,13 @@ from mageflow.registry import find_client, handle_task_callback, register_task
 from mageflow.signature import ChainSignature, Signature, SwitchSignature, TaskSignature
 from mageflow.store.link import RedisSource
 from mageflow.swarm import SwarmSignature
+from mageflow.typed import signing
 from mageflow.views import Progress, Wait
 
 __version__ = "0.1.0"
 
 
+@signing
 async def asign(task: object = None, /, **options: Any) -> TaskSignature[Any, Any]:
     """Create a task signature on the client of the running task, else the only one; see `Mageflow.asign`."""
     return await find_client().asign(task, **options)
@@ -39,7 +41,7 @@ async def achain(tasks: Iterable[object], name: str | None = None, **options: An
 
 async def aswarm(
     tasks: Iterable[object] | None = None, task_name: str | None = None, **options: Any
-) -> SwarmSignature[Any, Any]:
+) -> SwarmSignature[Any, list[Any]]:
     """Create a swarm; see `Mageflow.aswarm`."""
     return await find_client().aswarm(tasks, task_name, **options)
 

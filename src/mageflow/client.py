@@ -7,7 +7,7 @@ import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self, overload
 
 from typing_extensions import override
 
@@ -21,6 +21,12 @@ from mageflow.registry import add_client
 from mageflow.session import Session
 from mageflow.store.keys import Keys
 from mageflow.store.link import RedisSource
+
+if TYPE_CHECKING:
+    from hatchet_sdk import Hatchet
+    from taskiq import AsyncBroker
+
+    from mageflow.wrapped import HatchetMageflow, TaskiqMageflow
 
 
 class Mageflow(Declarations, Blocking):
@@ -42,6 +48,18 @@ class Mageflow(Declarations, Blocking):
     Raises:
         UnknownManagerError: no backend is known for the task manager's client.
     """
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __new__(cls, hatchet_client: Hatchet, *args: Any, **kwargs: Any) -> HatchetMageflow: ...
+        @overload
+        def __new__(cls, *args: Any, client: Hatchet, **kwargs: Any) -> HatchetMageflow: ...
+        @overload
+        def __new__(cls, hatchet_client: AsyncBroker | None = None, *args: Any, **kwargs: Any) -> TaskiqMageflow: ...
+        @overload
+        def __new__(cls, hatchet_client: object, *args: Any, **kwargs: Any) -> Self: ...
+        def __new__(cls, *args: Any, **kwargs: Any) -> Any: ...  # noqa: D102 - for type checkers
 
     def __init__(
         self,

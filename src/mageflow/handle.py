@@ -9,7 +9,7 @@ from mageflow.flow.payload import load
 from mageflow.flow.status import Status
 from mageflow.session import Session
 
-Out = TypeVar("Out")
+Out = TypeVar("Out", covariant=True)  # noqa: PLC0105 - the word of the documentation
 
 
 class FlowHandle(Generic[Out]):

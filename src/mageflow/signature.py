@@ -20,8 +20,8 @@ from mageflow.session import Session
 from mageflow.store.codec import Record, record_of
 from mageflow.views import members
 
-In = TypeVar("In")
-Out = TypeVar("Out")
+In = TypeVar("In", contravariant=True)  # noqa: PLC0105 - the word of the documentation
+Out = TypeVar("Out", covariant=True)  # noqa: PLC0105 - likewise
 
 SNAPSHOT = 1000
 """Members that a snapshot lists at the most."""

@@ -18,6 +18,7 @@ from mageflow.session import Session
 from mageflow.signature import ChainSignature, Signature, SwitchSignature, TaskSignature
 from mageflow.store.codec import Record, record_of
 from mageflow.swarm import SwarmSignature, signature_of
+from mageflow.typed import signing
 from mageflow.views import Wait, why
 
 
@@ -27,6 +28,7 @@ class Verbs:
     config: MageflowConfig
     _session: Session
 
+    @signing
     async def asign(
         self,
         task: object = None,
@@ -118,7 +120,7 @@ class Verbs:
         config: SwarmConfig | None = None,
         is_swarm_closed: bool = False,
         **kwargs: Any,
-    ) -> SwarmSignature[Any, Any]:
+    ) -> SwarmSignature[Any, list[Any]]:
         """Create a swarm: members run side by side, at most `config.max_concurrency` at any moment.
 
         One round trip for each 100 members.
@@ -146,7 +148,7 @@ class Verbs:
             config=config or SwarmConfig(),
             closed=is_swarm_closed,
         )
-        return SwarmSignature[Any, Any](self._session, *await self._created(plan))
+        return SwarmSignature[Any, list[Any]](self._session, *await self._created(plan))
 
     async def aswitch(
         self,

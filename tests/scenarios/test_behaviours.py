@@ -263,7 +263,9 @@ async def test_functions_declared_before_a_client_become_its_tasks(
         async with client.worker():
             assert await run(client, "early") == 2
             assert await (await client.asign(early, n=4)).aio_run(timeout=10) == 8
-            assert client.find_task("early").labels["max_retries"] == 2
+            task = client.find_task("early")
+            assert task is not None
+            assert task.labels["max_retries"] == 2
         await client.shutdown()
     assert await early(Number(n=1)) == 2
 

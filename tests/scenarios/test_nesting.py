@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from mageflow import Mageflow, Status, SwarmConfig
@@ -146,7 +148,7 @@ async def test_deep_nesting_runs(client: Mageflow) -> None:
         else:
             signature = await client.aswarm([signature], is_swarm_closed=True)
     top = await client.aswarm([signature], is_swarm_closed=True)
-    result = await top.aio_run(timeout=20)
+    result: Any = await top.aio_run(timeout=20)
     for level in reversed(range(61)):
         result = result["mageflow_results"] if level % 2 else result[0]
     assert result == 2

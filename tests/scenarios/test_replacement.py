@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, cast
 
 import pytest
 import pytest_asyncio
@@ -33,7 +34,8 @@ def planning(client: Mageflow) -> Mageflow:
 
     @client.task(name="number", retries=2)
     async def number(msg: Message) -> int:
-        return await client.asign(msg["task"], n=2)
+        planned: Any = await client.asign(msg["task"], n=2)
+        return planned
 
     @client.task(name="given")
     async def given(key: str) -> Any:
@@ -57,8 +59,10 @@ async def test_a_loop_ends_with_the_last_result(planning: Mageflow, server: Serv
     """A task that returns itself until it is done: one result, and the loop does not deepen."""
     task = await planning.asign("countdown", n=20)
     assert await task.aio_run(timeout=20) == "lift-off"
-    depths = {key: server.connection.hget(key, "c") for key in server.connection.scan_iter(match="*:s:*")}
-    containers = {above.decode() for above in depths.values() if above}
+    records = cast("Iterator[bytes]", server.connection.scan_iter(match="*:s:*"))
+    containers = {
+        above.decode() for key in records if (above := cast("bytes | None", server.connection.hget(key, "c")))
+    }
     assert containers == {task.id}
 
 
