@@ -374,16 +374,17 @@ class SyncVerbs:
     @contextmanager
     def worker(self, *, slots: int = 100) -> Generator[None]:
         """Run tasks in this process while the context is open; see `Mageflow.worker`."""
-        working = self.caller.find().worker(slots=slots)
-        self.caller.run(lambda _: _entered(working))
+        working = self.caller.run(lambda client: _entered(client, slots))
         try:
             yield
         finally:
             self.caller.run(lambda _: _left(working))
 
 
-async def _entered(context: AbstractAsyncContextManager[object]) -> None:
-    await context.__aenter__()
+async def _entered(client: Blocking, slots: int) -> AbstractAsyncContextManager[object]:
+    working = client.worker(slots=slots)
+    await working.__aenter__()
+    return working
 
 
 async def _left(context: AbstractAsyncContextManager[object]) -> None:
