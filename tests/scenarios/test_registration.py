@@ -177,6 +177,24 @@ async def test_task_outside_a_flow_behaves_as_without_mageflow(stage: Stage, cli
     assert await run(client, "triple", {"n": 4}) == 12
 
 
+async def test_task_calls_another_as_a_function(client: Mageflow) -> None:
+    """Inside a task of a flow, calling a task - another, or itself - is a call of its function, coroutine or plain."""
+
+    @client.task(name="inner")
+    async def inner(n: int) -> int:
+        return n + 1
+
+    @client.task(name="plain")
+    def plain(n: int) -> int:
+        return n * 10
+
+    @client.task(name="outer")
+    async def outer(n: int) -> int:
+        return await inner(n) + plain(n) + (await outer(n - 1) if n else 0)
+
+    assert await run(client, "outer", {"n": 2}) == (3 + 20) + (2 + 10) + 1
+
+
 async def test_attributes_of_the_manager_are_those_of_the_client(client: Mageflow) -> None:
     """What the client does not have itself is the task manager's."""
     assert client.find_task("echo").task_name == "echo"

@@ -47,13 +47,15 @@ RETRY_LABEL = "retry_on_error"
 class _Received:
     """A delivery between `pre_execute` and `post_execute`."""
 
-    __slots__ = ("args", "error", "execution", "message", "task_id")
+    __slots__ = ("args", "entered", "error", "execution", "message", "task_id")
 
     def __init__(self, execution: Execution | None, message: TaskiqMessage) -> None:
         self.execution = execution
         self.task_id = message.task_id
         self.message = message
         self.args = message.args
+        self.entered = False
+        """Whether user code runs: what that calls itself are functions, no deliveries."""
         self.error: BaseException | None = None
 
     def failed(self, error: BaseException) -> None:
@@ -66,6 +68,7 @@ class _Received:
         """Return the execution; leave at once where user code must not run."""
         if self.execution is None:
             raise NoResultError
+        self.entered = True
         return self.execution
 
 
@@ -160,7 +163,7 @@ def _wrap(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     async def run_async(*args: Any, **kwargs: Any) -> Any:
         received = _received.get()
-        if received is None:
+        if received is None or received.entered:
             return await function(*args, **kwargs)
         execution = received.admitted()
         try:
@@ -172,7 +175,7 @@ def _wrap(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def run_blocking(*args: Any, **kwargs: Any) -> Any:
         received = _received.get()
-        if received is None:
+        if received is None or received.entered:
             return function(*args, **kwargs)
         execution = received.admitted()
         try:
