@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ import redis
 from mageflow import Mageflow, MageflowConfig
 from mageflow.backends.server import EmbeddedServer
 from mageflow.flow.ids import new_id
+from tests import rabbitmq
 from tests.leaks import Namespace, remove
 
 
@@ -25,6 +27,18 @@ def redis_url() -> Iterator[str]:
     yield server.url
     asyncio.run(server.release())
     shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_server() -> Iterator[rabbitmq.RabbitMQ]:
+    """A RabbitMQ that lives as long as the session."""
+    if not rabbitmq.is_installed():
+        missing = "rabbitmq-server is not installed"
+        if os.environ.get("CI") == "true":
+            pytest.fail(missing)
+        pytest.skip(missing)
+    with rabbitmq.running() as server:
+        yield server
 
 
 @pytest.fixture

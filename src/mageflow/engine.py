@@ -111,6 +111,10 @@ class Engine:
 
     async def stop_serving(self) -> None:
         """Take no more deliveries and let running tasks end; the client stays open."""
+        await self._stop_work()
+        await self.backend.open()
+
+    async def _stop_work(self) -> None:
         try:
             await self.backend.close()
             # A receiver that lost its connection knows nothing of what it had begun.
@@ -131,7 +135,7 @@ class Engine:
         """Let running tasks end, then give everything back."""
         self._tasks.on_new = None
         try:
-            await self.stop_serving()
+            await self._stop_work()
         finally:
             await asyncio.gather(*self._registering, return_exceptions=True)
             await self.waiter.close()

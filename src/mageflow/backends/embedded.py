@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.exceptions import RedisError, ResponseError
 from taskiq import AsyncBroker
-from taskiq.acks import AckableMessage, AcknowledgeType
+from taskiq.acks import AckableMessage
 from taskiq.message import BrokerMessage
-from taskiq.receiver import Receiver
 from taskiq.serializers import JSONSerializer
 from taskiq_redis import RedisAsyncResultBackend, RedisStreamBroker
 from typing_extensions import override
 
-from mageflow.backends.base import Address, Capabilities, Submission
-from mageflow.backends.taskiq import TaskiqBackend
-from mageflow.flow.command import Dispatch
+from mageflow.backends.base import Address, Submission
+from mageflow.backends.taskiq_redis import StreamBackend
 
 logger = logging.getLogger("mageflow.embedded")
 
 _TIDY_EVERY = 5.0
 _CLAIM_EVERY = 60.0
-_PAUSE = 0.2
 _ACK_AFTER = 0.01
 _Entry = tuple[bytes, dict[bytes, bytes]]
 _RESULTS_KEPT = 3600
@@ -154,114 +150,72 @@ def make_broker(queue: str) -> FlowStreamBroker:
     return broker.with_result_backend(results)
 
 
-class EmbeddedBackend(TaskiqBackend):
+class EmbeddedBackend(StreamBackend):
     """Runs tasks in this process; other processes of the directory share the queue."""
 
-    capabilities = Capabilities(bulk=500, start_timeout=3.0, redelivers=True)
-
     def __init__(self, queue: str, namespace: str) -> None:
-        self._stream = make_broker(queue)
-        super().__init__(self._stream, namespace)
-        self._finish: asyncio.Event | None = None
-        self._threads: ThreadPoolExecutor | None = None
-        self._tasks: list[asyncio.Task[None]] = []
+        self._flows = make_broker(queue)
+        super().__init__(self._flows, namespace)
+        self._tidying: asyncio.Task[None] | None = None
 
     @override
     def connect(self, address: Address) -> None:
-        self._stream.connection_pool = self._pool(address)
-        self._stream.send = address.send
-        results = cast("RedisAsyncResultBackend[Any]", self._stream.result_backend)
+        self._flows.connection_pool = self._pool(address)
+        self._flows.send = address.send
+        results = cast("RedisAsyncResultBackend[Any]", self._flows.result_backend)
         results.redis_pool = self._pool(address)
 
     def _pool(self, address: Address) -> BlockingConnectionPool:
         settings: dict[str, Any] = {"socket_timeout": None, **address.settings}
         return BlockingConnectionPool(connection_class=address.connection_class, **settings)
 
-    def _redis(self) -> Redis:
-        return Redis(connection_pool=self._stream.connection_pool)
+    @override
+    async def kick(self, messages: Sequence[BrokerMessage]) -> Sequence[Submission]:
+        return await asyncio.gather(*(self.kick_one(message) for message in messages))
 
     @override
-    async def submit(self, batch: Sequence[Dispatch]) -> Sequence[Submission]:
-        return await asyncio.gather(*(self.submit_one(dispatch) for dispatch in batch))
-
-    @override
-    async def drained(self) -> Collection[str]:
-        streams = self._stream.streams
-        try:
-            empty = [await self._is_drained(stream) for stream in streams.values()]
-        except (RedisError, OSError):
-            return ()
-        return [name for name, nothing in zip(streams, empty, strict=True) if nothing]
-
-    async def _is_drained(self, stream: str) -> bool:
-        """Whether every message of a stream was delivered to somebody."""
-        groups = await self._redis().xinfo_groups(stream)
-        newest = await self._redis().xrevrange(stream, count=1)
-        return not newest or {newest[0][0]} == {group["last-delivered-id"] for group in groups}
+    def queue_of(self, task_name: str, labels: Mapping[str, Any]) -> str:
+        return self._flows.stream_of(task_name)
 
     @override
     async def open(self, *, serve: int = 0) -> None:
         await super().open(serve=serve)
-        if not serve:
-            return
-        self._finish = asyncio.Event()
-        self._threads = ThreadPoolExecutor(max_workers=serve, thread_name_prefix="mageflow-task")
-        receiver = Receiver(
-            self._stream,
-            executor=self._threads,
-            max_async_tasks=serve,
-            run_startup=False,
-            ack_type=AcknowledgeType.WHEN_SAVED,
-        )
-        self._tasks = [
-            asyncio.create_task(self._listen(receiver, self._finish), name="mageflow-receiver"),
-            asyncio.create_task(self._tidy(), name="mageflow-tidy"),
-        ]
-
-    async def _listen(self, receiver: Receiver, finish: asyncio.Event) -> None:
-        """Take deliveries until told to finish, over the failures of the connection."""
-        while not finish.is_set():
-            try:
-                await receiver.listen(finish)
-            except Exception as error:  # noqa: BLE001 - whatever ended it: the worker goes on, rows are offered again
-                logger.warning("the queue cannot be read, trying again: %r", error)
-                await asyncio.sleep(_PAUSE)
+        if serve and self._tidying is None:
+            self._tidying = asyncio.create_task(self._tidy(), name="mageflow-tidy")
 
     async def _tidy(self) -> None:
         """Drop messages that every worker is through with, and consumers that are gone: one stream at a time."""
         turn = 0
         while True:
             await asyncio.sleep(_TIDY_EVERY)
-            streams = list(self._stream.streams.values())
+            streams = list(self._flows.streams.values())
             if not streams:
                 continue
             turn = (turn + 1) % len(streams)
             try:
-                await self._trim(streams[turn], self._stream.consumer_group_name)
+                await self._trim(streams[turn], self._flows.consumer_group_name)
             except (RedisError, OSError) as error:
                 logger.debug("stream %s was not tidied: %s", streams[turn], error)
 
     async def _trim(self, stream: str, group: str) -> None:
-        redis = self._redis()
+        redis = self.redis()
         pending = await redis.xpending(stream, group)
         [state] = await redis.xinfo_groups(stream)
         await redis.xtrim(stream, minid=pending["min"] or state["last-delivered-id"], approximate=True)
         for consumer in await redis.xinfo_consumers(stream, group):
-            if consumer["pending"] == 0 and consumer["idle"] > self._stream.idle_timeout:
+            if consumer["pending"] == 0 and consumer["idle"] > self._flows.idle_timeout:
                 await redis.xgroup_delconsumer(stream, group, consumer["name"])
 
     @override
+    async def stop_listening(self) -> None:
+        await super().stop_listening()
+        if self._tidying is not None:
+            self._tidying.cancel()
+            await asyncio.gather(self._tidying, return_exceptions=True)
+            self._tidying = None
+        await self._flows.flush()
+
+    @override
     async def close(self) -> None:
-        if self._finish is not None:
-            self._finish.set()
-            listener, tidy = self._tasks
-            await asyncio.gather(listener, return_exceptions=True)
-            tidy.cancel()
-            await asyncio.gather(tidy, return_exceptions=True)
-            await self._stream.flush()
-            self._finish, self._tasks = None, []
-        if self._threads is not None:
-            self._threads.shutdown(wait=False)
-            self._threads = None
         await super().close()
-        self._stream.send = None
+        self._flows.send = None

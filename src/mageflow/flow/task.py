@@ -24,6 +24,7 @@ class TaskDefinition:
         injection: where return values and errors go.
         schema: JSON schema of the input model, if there is one.
         labels: the manager's own options, as data.
+        whole: the message is the first argument; else its fields are arguments by name.
     """
 
     name: str
@@ -32,14 +33,15 @@ class TaskDefinition:
     injection: Injection = field(default_factory=Injection)
     schema: Mapping[str, Any] | None = None
     labels: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    whole: bool = True
 
     def __post_init__(self) -> None:
         if not self.name or self.name.startswith(PREFIX):
             raise TaskNameError(self.name, f"must not be empty nor start with {PREFIX!r}")
 
-    def described(self, *, injection: Injection, schema: Mapping[str, Any] | None) -> TaskDefinition:
+    def described(self, *, injection: Injection, schema: Mapping[str, Any] | None, whole: bool) -> TaskDefinition:
         """Return it with what its function says about messages."""
-        return replace(self, injection=injection, schema=schema)
+        return replace(self, injection=injection, schema=schema, whole=whole)
 
     def encode(self) -> bytes:
         """Return the stored form."""
@@ -49,6 +51,7 @@ class TaskDefinition:
             "injection": self.injection.encode(),
             "schema": self.schema,
             "labels": self.labels,
+            "whole": self.whole,
         }
         return dump(data, f"task {self.name!r}", MAX_DEFINITION)
 
@@ -63,4 +66,5 @@ class TaskDefinition:
             injection=Injection.decode(values["injection"]),
             schema=values["schema"],
             labels=values["labels"],
+            whole=values.get("whole", True),
         )

@@ -25,16 +25,16 @@ WHOLE_MESSAGE = ("msg", "message")
 class Binding:
     """A function with its message model.
 
-    `whole`: the model is the first argument; else its fields are passed by name. `model` is `None` where any mapping is
-    taken. `signature` is the parameter that takes the task's own signature, `limit` the seconds that it has after a
-    random delay, where both are set.
+    `whole`: the model is one argument, the first or the one that `argument` names; else its fields are passed by name.
+    `model` is `None` where any mapping is taken. `signature` is the parameter that takes the task's own signature,
+    `limit` the seconds that it has after a random delay, where both are set.
     """
 
     name: str
     function: Callable[..., Any]
     model: type[BaseModel] | None
     whole: bool
-    first: str | None
+    argument: str | None
     returns: TypeAdapter[Any] | None
     tell: Tell | None = None
     behaviour: Behaviour
@@ -57,11 +57,10 @@ class Binding:
         Raises:
             InvalidMessageError: it does not fit the model.
         """
-        if self.model is None:
-            return (message,), {}
-        valid = validated(self.model, message, self.name)
-        if self.whole:
-            return (valid,), {}
+        valid = None if self.model is None else validated(self.model, message, self.name)
+        if valid is None or self.whole:
+            whole: Any = message if valid is None else valid
+            return ((whole,), {}) if self.argument is None else ((), {self.argument: whole})
         extra = valid.model_extra or {}
         return (), {field: getattr(valid, field) for field in type(valid).model_fields} | extra
 
@@ -138,12 +137,13 @@ def bind(
         model, whole = None, True
     else:
         model, whole = _model_of_parameters(name, parameters, hints), False
+    leads = first is None or next(iter(inspect.signature(function).parameters)) == first
     return Binding(
         name=name,
         function=function,
         model=model,
         whole=whole,
-        first=first,
+        argument=None if leads or not whole else first,
         returns=returns,
         tell=discriminator_of(hints.get("return")),
         behaviour=behaviour,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from mageflow.backends.base import Delivery
@@ -125,6 +126,10 @@ def _call_soon(
         loop.call_soon_threadsafe(callback, identifier, run)
 
 
+async def _wait_for(value: Awaitable[Any]) -> Any:
+    return await value
+
+
 class RunStoppedError(Exception):
     """User code was stopped because its signature ended; nothing is reported."""
 
@@ -211,6 +216,8 @@ class RunnerExecution:
             time.sleep(self._delay())
             self._check_stopped()
             value = self._binding.function(*args, **kwargs, **extra)
+            if inspect.isawaitable(value):
+                value = asyncio.run_coroutine_threadsafe(_wait_for(value), self._loop).result()
         except BaseException as error:
             if isinstance(error, Exception) and not isinstance(error, StopIteration):
                 raise

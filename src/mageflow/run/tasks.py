@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
+
+from pydantic.errors import PydanticUserError
 
 from mageflow.backends.base import FoundTask
 from mageflow.errors import TaskNameError
 from mageflow.flow.task import TaskDefinition
 from mageflow.run.binding import Binding, bind
+
+logger = logging.getLogger("mageflow")
 
 
 class Tasks:
@@ -31,7 +36,7 @@ class Tasks:
 
     def add(self, binding: Binding, definition: TaskDefinition, *things: object) -> None:
         """Add a task; `things` stand for its name from now on."""
-        definition = definition.described(injection=binding.injection, schema=binding.schema)
+        definition = definition.described(injection=binding.injection, schema=binding.schema, whole=binding.whole)
         self.bindings[binding.name] = binding
         self.definitions[binding.name] = definition
         for thing in things:
@@ -40,11 +45,14 @@ class Tasks:
             self.on_new(definition)
 
     def find(self) -> None:
-        """Add what was registered with the task manager directly."""
+        """Add what was registered with the task manager directly; of two of one name the later."""
         for found in self._find():
             name = found.definition.name
-            if name not in self.bindings:
+            try:
                 binding = bind(name, found.function, found.input_validator, skip=found.filled)
+            except (TypeError, ValueError, NameError, PydanticUserError) as error:
+                logger.warning("task %r cannot be part of flows: %s", name, error)
+            else:
                 self.add(binding, found.definition, found.task, found.function)
 
     def binding(self, name: str) -> Binding | None:
