@@ -282,7 +282,7 @@ class TaskiqBackend(Backend):
         """Take no more deliveries and wait for the running ones."""
         if self._listening is not None and self._finish is not None:
             self._finish.set()
-            await asyncio.gather(self._listening, return_exceptions=True)
+            await _ended(self._listening)
             self._finish = self._listening = None
         if self._threads is not None:
             self._threads.shutdown(wait=False)
@@ -332,6 +332,14 @@ class TaskiqBackend(Backend):
         if not self._calling and self.door.host is not None:
             await self.door.host.worker_stopped()
         self._started_on = None
+
+
+async def _ended(listening: asyncio.Task[None]) -> None:
+    """Wait for the end of a receiver; it waits for its pending read, which redis-py may keep from being canceled."""
+    while not (await asyncio.wait({listening}, timeout=_PAUSE))[0]:
+        for task in asyncio.all_tasks():
+            if task.cancelling() and type(task.get_coro()).__name__ == "async_generator_asend":
+                task.cancel()
 
 
 def _definition(task: _Task) -> TaskDefinition:

@@ -32,8 +32,8 @@ RETRIES_LABEL = "_retries"
 RETRY_LABEL = "retry_on_error"
 REQUEUE_LABEL = "X-Taskiq-requeue"
 """Labels of a message; the last three are TaskIQ's own."""
-_HOLLOW_LABEL = "mageflow_hollow"
-"""Marks a message that was taken apart: should it be sent again like this, it is no delivery."""
+_SPARE_LABEL = "mageflow_spare"
+"""What was taken out of a message, should somebody send it on before it is put back."""
 _DOOR = "mageflow_door"
 _ORIGINAL = "__taskiq_original"
 """What TaskIQ adds to the name of a function, to find it in another process."""
@@ -63,13 +63,16 @@ class _Received:
     def take_apart(self) -> None:
         """Take the arguments out: TaskIQ would validate them, which is done by us."""
         message = self.message
+        spare = message.labels.get(_SPARE_LABEL)
+        if spare is not None:
+            message.args, message.kwargs = spare["args"], spare["kwargs"]
         self.args, self.kwargs = message.args, message.kwargs
         message.args, message.kwargs = [], {}
-        message.labels[_HOLLOW_LABEL] = "1"
+        message.labels[_SPARE_LABEL] = {"args": self.args, "kwargs": self.kwargs}
 
     def put_together(self) -> None:
         """Put the arguments back, for all that is done with the message from now on."""
-        if self.message.labels.pop(_HOLLOW_LABEL, None) is not None:
+        if self.message.labels.pop(_SPARE_LABEL, None) is not None:
             self.message.args, self.message.kwargs = self.args, self.kwargs
 
     def admitted(self) -> tuple[Execution, dict[str, Any]]:
@@ -131,9 +134,8 @@ class Door(TaskiqMiddleware):
         if not self._is_admitted(message.task_name):
             # What TaskIQ is about to call is not ours yet; from the next delivery on it is.
             raise NotAdmittedError(message.task_name)
-        hollow = _HOLLOW_LABEL in message.labels
         received.take_apart()
-        if not hollow and not self.closed:
+        if not self.closed:
             received.execution = await self._begin(self.host, message, key.removeprefix(self._prefix))
         return message
 
@@ -197,20 +199,17 @@ class Recorder(TaskiqMiddleware):
         received = self._door.leave(message)
         if received is None:
             return
-        hollow = message.labels.pop(_HOLLOW_LABEL, None) is not None
         if received.execution is not None and not received.recorded:
-            await self._record(received, received.execution, result, hollow=hollow)
+            await self._record(received, received.execution, result)
         result.error = NoResultError()
 
-    async def _record(
-        self, received: _Received, execution: Execution, result: TaskiqResult[Any], *, hollow: bool
-    ) -> None:
+    async def _record(self, received: _Received, execution: Execution, result: TaskiqResult[Any]) -> None:
         message, error = received.message, received.error
         moved = attempts_of(message) > received.attempt
         used = attempts_of(message) if moved else received.attempt + 1
         source = self._schedules_retries() if moved else None
         if isinstance(error, NoResultError):
-            if moved and not hollow:  # put back by `Context.requeue()`
+            if moved:  # put back by `Context.requeue()`
                 await received.retried(used, 0.0)
             else:
                 await execution.released()
