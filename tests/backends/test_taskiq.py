@@ -97,14 +97,19 @@ async def test_dependencies(broker: AsyncBroker, client: Mageflow) -> None:
         return [context.message.labels["tenant"], await connection.fetch(page.number)]
 
     @broker.task
-    def read_blocking(number: int, connection: Annotated[Connection, TaskiqDepends(Connection)]) -> list[Any]:
-        return [type(connection).__name__, number]
+    def read_blocking(
+        number: int,
+        connection: Annotated[Connection, TaskiqDepends()],
+        context: Annotated[Context, TaskiqDepends()],
+    ) -> list[Any]:
+        return [type(connection).__name__, number, context.message.task_name]
 
     plain: Any = read_blocking
+    name = read_blocking.task_name
     async with client.worker():
         assert await (await client.asign(read, number=2)).aio_run(timeout=10) == ["a", 20]
-        assert await (await client.asign(read_blocking, number=2)).aio_run(timeout=10) == ["Connection", 2]
-        assert (await (await plain.kiq(3)).wait_result(timeout=10)).return_value == ["Connection", 3]
+        assert await (await client.asign(read_blocking, number=2)).aio_run(timeout=10) == ["Connection", 2, name]
+        assert (await (await plain.kiq(3)).wait_result(timeout=10)).return_value == ["Connection", 3, name]
 
 
 async def test_failed_dependency_fails_the_task(broker: AsyncBroker, client: Mageflow) -> None:

@@ -98,8 +98,6 @@ class TaskiqBackend(Backend):
     def manager(self) -> AsyncBroker:
         return self._broker
 
-    # ---------------------------------------------------------------------------------------------------------- tasks
-
     @override
     def filled_parameters(self, task: TaskOptions) -> tuple[str, ...]:
         return _dependencies(_registrable(task))
@@ -139,8 +137,6 @@ class TaskiqBackend(Backend):
             return True
         self.found()
         return False
-
-    # --------------------------------------------------------------------------------------------------------- submit
 
     @override
     async def submit(self, batch: Sequence[Dispatch]) -> Sequence[Submission]:
@@ -209,8 +205,6 @@ class TaskiqBackend(Backend):
             return Submission(verdict=Verdict.RETRY, reason=repr(error))
         return ACCEPTED
 
-    # -------------------------------------------------------------------------------------------------- start and stop
-
     @override
     def attach(self, host: Host) -> None:
         self.door.host = host
@@ -220,8 +214,8 @@ class TaskiqBackend(Backend):
         await self.start_broker(working=serve > 0)
         if serve and self._listening is None:
             self._finish = asyncio.Event()
-            self._threads = ThreadPoolExecutor(max_workers=serve, thread_name_prefix="mageflow-task")
-            self._listening = asyncio.create_task(self._listen(serve, self._finish), name="mageflow-receiver")
+            listening = self._listen(self._receiver(serve), self._finish)
+            self._listening = asyncio.create_task(listening, name="mageflow-receiver")
 
     async def start_broker(self, *, working: bool) -> None:
         """Start the broker, as a worker or not; one that its owner started is left as it is, or lent for the work."""
@@ -262,15 +256,25 @@ class TaskiqBackend(Backend):
         finally:
             self._calling = False
 
-    async def _listen(self, slots: int, finish: asyncio.Event) -> None:
-        """Take deliveries until told to finish, over the failures of the connection."""
+    def _receiver(self, slots: int) -> Receiver:
+        """Return a receiver with threads of its own.
+
+        Raises:
+            ValueError: a task has dependencies that cannot be resolved.
+        """
+        threads = ThreadPoolExecutor(max_workers=slots, thread_name_prefix="mageflow-task")
         receiver = Receiver(
             self._broker,
-            executor=self._threads,
+            executor=threads,
             max_async_tasks=slots,
             run_startup=False,
             ack_type=AcknowledgeType.WHEN_SAVED,
         )
+        self._threads = threads
+        return receiver
+
+    async def _listen(self, receiver: Receiver, finish: asyncio.Event) -> None:
+        """Take deliveries until told to finish, over the failures of the connection."""
         while not finish.is_set():
             try:
                 await receiver.listen(finish)

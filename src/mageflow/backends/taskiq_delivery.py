@@ -47,7 +47,7 @@ def attempts_of(message: TaskiqMessage) -> int:
 class _Received:
     """A delivery on its way from `Door` to `Recorder`; of a flow of ours if it has a `key`."""
 
-    __slots__ = ("args", "attempt", "before", "error", "execution", "key", "kwargs", "message", "recorded")
+    __slots__ = ("args", "attempt", "before", "entered", "error", "execution", "key", "kwargs", "message", "recorded")
 
     def __init__(self, message: TaskiqMessage, key: str | None, before: _Received | None) -> None:
         self.message = message
@@ -57,6 +57,8 @@ class _Received:
         self.execution: Execution | None = None
         self.error: BaseException | None = None
         self.recorded = False
+        self.entered = False
+        """Whether user code runs: what that calls itself are functions, no deliveries."""
         self.args: list[Any] = []
         self.kwargs: dict[str, Any] = {}
 
@@ -80,6 +82,7 @@ class _Received:
         self.put_together()
         if self.execution is None:
             raise NoResultError
+        self.entered = True
         return self.execution, self.args[0] if self.args else self.kwargs
 
     async def retried(self, used: int, delay: float) -> None:
@@ -246,11 +249,13 @@ class _Blocking:
 
     def __init__(self, function: Callable[..., Any], door: Door) -> None:
         functools.update_wrapper(self, function)
+        # Where TaskIQ reads the annotations of what is no function.
+        vars(self).update(__call__=function, __annotations__=getattr(function, "__annotations__", {}))
         self.mageflow_door = door
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         received = self.mageflow_door.current
-        if received is None:
+        if received is None or received.entered:
             return self.__wrapped__(*args, **kwargs)
         execution, payload = received.admitted()
         return execution.call_blocking(payload, kwargs)
@@ -274,7 +279,7 @@ def wrap(function: Callable[..., Any], door: Door) -> Callable[..., Any]:
     @functools.wraps(function)
     async def run(*args: Any, **kwargs: Any) -> Any:
         received = door.current
-        if received is None:
+        if received is None or received.entered:
             return await function(*args, **kwargs)
         execution, payload = received.admitted()
         return await execution.call(payload, kwargs)
