@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -23,13 +24,14 @@ from mageflow.errors import (
 )
 from mageflow.flow.ids import key_of
 from tests.chaos.crew import Crew, Server
-from tests.chaos.evidence import Evidence, Outcome, Steering, read_records, take_snapshot
+from tests.chaos.evidence import Evidence, Outage, Outcome, Steering, read_records, take_snapshot
 from tests.chaos.flows import make_client
 from tests.chaos.load import Loader, Maker, Node
 from tests.eventually import eventually
+from tests.rabbitmq import RabbitMQ
 
-Kind = Literal["workers", "leave", "server", "pause", "steer", "cancel", "double", "skew", "freeze"]
-EVERYTHING: frozenset[Kind] = frozenset(get_args(Kind))
+Kind = Literal["workers", "leave", "server", "pause", "steer", "cancel", "double", "skew", "freeze", "broker"]
+EVERYTHING: frozenset[Kind] = frozenset(get_args(Kind)) - {"broker"}
 NAMESPACE = "chaos"
 _LIFETIMES = 30 * 86400.0
 """Seconds after which no lifetime is left."""
@@ -44,6 +46,8 @@ class Plan:
     seconds: float = 15.0
     kinds: frozenset[Kind] = EVERYTHING
     workers: int = 3
+    broker: str = ""
+    """A broker of TaskIQ instead of the embedded default."""
     patience: float = 60.0
     """Seconds after the end of the chaos in which everything must have ended, and again in which all keys must go."""
     flows: tuple[Node, ...] = ()
@@ -58,9 +62,11 @@ class Run:
     client: Mageflow
     crew: Crew
     server: Server
+    rabbitmq: RabbitMQ | None = None
     steering: list[Steering] = field(default_factory=list[Steering])
     whys: Counter[str] = field(default_factory=Counter[str])
     stalls: list[str] = field(default_factory=list[str])
+    restarts: list[Outage] = field(default_factory=list[Outage])
 
     def __post_init__(self) -> None:
         self._loader = Loader(self.client, self.plan.seed)
@@ -90,7 +96,7 @@ class Run:
             deaths=dict(self.crew.deaths),
             leaves=self.crew.leaves,
             freezes=self.crew.freezes,
-            outages=self.server.outages,
+            outages=[*self.server.outages, *self.restarts],
             steering=self.steering,
             whys=self.whys,
             stalls=self.stalls,
@@ -109,6 +115,7 @@ class Run:
             self._replace_workers: {"workers"},
             self._dismiss_workers: {"leave"},
             self._disturb_server: {"server", "pause"},
+            self._disturb_broker: {"broker"},
             self._freeze_workers: {"freeze"},
             self._steer: {"steer", "cancel"},
         }
@@ -127,10 +134,11 @@ class Run:
         await _end(asking)
         self.crew.replace_lost()
 
-    def _behind(self, work: Coroutine[Any, Any, None]) -> None:
+    def _behind(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+        return task
 
     async def _replace_workers(self) -> None:
         """Kill a worker every two seconds; replace those that are gone."""
@@ -176,6 +184,19 @@ class Run:
                 await asyncio.sleep(self._random.uniform(1.5, 3.5))
                 if kind in self.plan.kinds:
                     await (self.server.kill() if kind == "server" else self.server.pause(self._random.uniform(1, 3.5)))
+
+    async def _disturb_broker(self) -> None:
+        """Stop RabbitMQ and start it again; what has begun is not left half done."""
+        while True:
+            await asyncio.sleep(self._random.uniform(2, 5))
+            await asyncio.shield(self._behind(self._restart_broker()))
+
+    async def _restart_broker(self) -> None:
+        assert self.rabbitmq is not None
+        began = time.monotonic()
+        await asyncio.to_thread(self.rabbitmq.stop)
+        await asyncio.to_thread(self.rabbitmq.start)
+        self.restarts.append(Outage(began=began, ended=time.monotonic()))
 
     def _anyone(self) -> Node | None:
         """Return a signature of the flows that were started last: a flow, a container, a member."""
@@ -276,32 +297,40 @@ class Report:
     lost_workers: list[str]
 
 
-async def run_chaos(plan: Plan, folder: Path) -> Report:
-    """Run a plan in a folder of its own, with a server of its own."""
+async def run_chaos(plan: Plan, folder: Path, rabbitmq: RabbitMQ | None = None) -> Report:
+    """Run a plan in a folder of its own, with a server of its own; the broker of that name is on `rabbitmq`."""
     directory = folder / "server"
     embedded = await EmbeddedServer.acquire(directory)
-    server, double = Server(embedded.url, NAMESPACE), "double" in plan.kinds
-    client = make_client(folder, NAMESPACE, source=embedded.url, double=double)
+    server = Server(embedded.url, NAMESPACE)
     environment = {
         "MAGEFLOW_DIRECTORY": str(directory),
         "CHAOS_FOLDER": str(folder),
         "CHAOS_NAMESPACE": NAMESPACE,
-        "CHAOS_DOUBLE": str(int(double)),
+        "CHAOS_BROKER": plan.broker,
+        "CHAOS_DOUBLE": str(int("double" in plan.kinds)),
     }
+    # Workers of the embedded default find their server by its directory, and hold it.
+    addresses = {"REDIS_URL": embedded.url, "RABBITMQ_URL": rabbitmq.url if rabbitmq else ""}
     crew = Crew(
-        folder=folder, environment=environment, random=random.Random(f"{plan.seed} crew"), skew="skew" in plan.kinds
+        folder=folder,
+        environment=environment | (addresses if plan.broker else {}),
+        random=random.Random(f"{plan.seed} crew"),
+        skew="skew" in plan.kinds,
     )
     began = time.monotonic()
+    with _environment(addresses):
+        client = make_client(environment | addresses)
     try:
         await client.startup()
         with crew.at_work(plan.workers):
-            run = Run(plan=plan, client=client, crew=crew, server=server)
+            run = Run(plan=plan, client=client, crew=crew, server=server, rabbitmq=rabbitmq)
             evidence = await run.evidence()
             calls = Counter(call.verb for call in evidence.steering)
             summary = (
                 f"seed {plan.seed}: {len(evidence.flows)} flows, {len(evidence.executions)} executions, "
                 f"{crew.kills} workers killed, {len(crew.leaves)} left, {len(crew.freezes)} frozen, "
                 f"server killed {server.kills} and stopped {server.pauses} times, "
+                f"broker restarted {len(run.restarts)} times, "
                 f"steered {dict(calls)}, waits seen {dict(evidence.whys)}, {time.monotonic() - began:.0f} s"
             )
     finally:
@@ -309,3 +338,15 @@ async def run_chaos(plan: Plan, folder: Path) -> Report:
         server.close()
         await embedded.release()
     return Report(evidence=evidence, summary=summary, lost_workers=crew.failures)
+
+
+@contextlib.contextmanager
+def _environment(variables: Mapping[str, str]) -> Generator[None]:
+    """Have these variables while the context is open."""
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)

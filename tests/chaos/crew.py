@@ -21,10 +21,14 @@ from redis.exceptions import RedisError
 
 from mageflow.store.keys import Keys
 from tests.chaos.evidence import Freeze, Leave, Outage
+from tests.chaos.flows import SLOTS
 from tests.eventually import eventually
 
 _ROOT = Path(__file__).parents[2]
 _MOST_SKEW = 300
+_OWN = [sys.executable, "-m", "tests.chaos.flows"]
+_OPTIONS = ["--workers", "1", "--max-async-tasks", str(SLOTS)]
+_TASKIQ = [sys.executable, "-m", "taskiq", "worker", "tests.chaos.taskiq_worker:broker", *_OPTIONS]
 _LEAVING = 40.0
 """Seconds after which a worker that was told to leave must be gone; it may be frozen for some of them."""
 _FIXED = re.compile(r"tasks|lo|beat|gap|stamp|workers|queue:.*")
@@ -55,11 +59,12 @@ class Crew:
         environment = {name: value for name, value in os.environ.items() if name != "REDIS_URL"}
         with (self.folder / f"worker-{self._started}.out").open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "tests.chaos.flows"],
+                _TASKIQ if self.environment["CHAOS_BROKER"] else _OWN,
                 cwd=_ROOT,
                 env={**environment, **self.environment, "CHAOS_SKEW": str(skew)},
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
         self.living.append(process)
         (self.folder / f"worker-{self._started}.out").rename(self.output(process.pid))
@@ -77,13 +82,13 @@ class Crew:
         return [process for process in self.living if self._is_up(process)]
 
     def _is_up(self, process: subprocess.Popen[bytes]) -> bool:
-        return "ready" in self.output(process.pid).read_text()
+        printed = self.output(process.pid).read_text()
+        return "ready" in printed or "Listening started" in printed
 
     def kill(self, process: subprocess.Popen[bytes]) -> None:
         """Kill a worker with SIGKILL."""
         self.kills += 1
-        process.kill()
-        process.wait()
+        _end(process)
         self._is_gone(process)
 
     def kill_any(self) -> None:
@@ -107,8 +112,7 @@ class Crew:
         self.leaving.remove(process)
         if process.returncode is None:
             self.failures.append(f"worker {process.pid} did not leave: {self.output(process.pid).read_text()[-2000:]}")
-            process.kill()
-            process.wait()
+            _end(process)
             self.deaths[process.pid] = time.monotonic()
         else:
             leave = Leave(process=process.pid, began=began, ended=time.monotonic(), code=process.returncode)
@@ -117,13 +121,14 @@ class Crew:
     async def freeze_any(self, seconds: float) -> None:
         """Stop one of the workers for some seconds; it goes on where it was, unless it was killed meanwhile."""
         process = self.random.choice(self.living)
-        process.send_signal(signal.SIGSTOP)
+        _signal(process, signal.SIGSTOP)
         began = time.monotonic()
         try:
             await asyncio.sleep(seconds)
         finally:
             self.freezes.append(Freeze(process=process.pid, began=began, ended=time.monotonic()))
-            process.send_signal(signal.SIGCONT)
+            if process.poll() is None:
+                _signal(process, signal.SIGCONT)
 
     def replace_lost(self) -> None:
         """Replace workers that ended by themselves, which none should; what they printed is kept."""
@@ -146,8 +151,18 @@ class Crew:
             yield
         finally:
             for process in [*self.living, *self.leaving]:
-                process.kill()
-                process.wait()
+                _end(process)
+
+
+def _signal(process: subprocess.Popen[bytes], number: int) -> None:
+    """Send a signal to a worker and its children."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    _signal(process, signal.SIGKILL)
+    process.wait()
 
 
 class Server:

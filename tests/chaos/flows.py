@@ -15,19 +15,22 @@ import sys
 import time
 from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from mageflow import Mageflow, MageflowConfig, TTLConfig
 from mageflow.flow.ids import id_of
 from mageflow.run.context import current_run
 from mageflow.signature import Signature
 from mageflow.swarm import SwarmSignature
+from tests.contracts.taskiq_subjects import BROKERS
 
 RETRIES = 2
 """Further attempts of `flaky` and `spawn`."""
 LIFETIME = 3600.0
 """Seconds that finished flows are kept: until the audit is through."""
 RECORDS = "records"
+SLOTS = 20
+"""Tasks that a worker runs at a time."""
 Message = dict[str, Any]
 
 
@@ -46,7 +49,8 @@ class Recorder:
         run = current_run.get()
         assert run is not None
         about = {"id": run.id, "run": run.run, "attempt": run.attempt, "name": message["name"]}
-        line = {**about, "what": what, "process": os.getpid(), "at": time.monotonic(), **more}
+        # A worker is a group of processes: those of TaskIQ's command have one for their tasks.
+        line = {**about, "what": what, "process": os.getpgrp(), "at": time.monotonic(), **more}
         os.write(self._file, json.dumps(line).encode() + b"\n")
 
     @contextlib.contextmanager
@@ -141,23 +145,28 @@ async def _make_child(client: Mageflow, child: Message) -> Signature[Any, Any]:
 def send_twice(client: Mageflow) -> None:
     """Let everything that this client hands to the task manager be delivered twice."""
     broker = client._backend.manager
-    kick = broker.kick
+    stock = cast("type[Any]", type(broker))
 
-    async def twice(message: Any) -> None:
-        await kick(message)
-        await kick(message)
+    async def twice(self: Any, message: Any) -> None:
+        await stock.kick(self, message)
+        await stock.kick(self, message)
 
-    vars(broker)["kick"] = twice
+    # A class of its own, as a user's broker would be: then no message goes past it.
+    broker.__class__ = type(f"Doubling{stock.__name__}", (stock,), {"kick": twice})
 
 
-def make_client(
-    folder: Path, namespace: str, *, source: str | None = None, double: bool = False, lifetime: float = LIFETIME
-) -> Mageflow:
-    """Return a client with the tasks; a task that loses its worker is never given up."""
-    config = MageflowConfig(namespace=namespace, crash_limit=1_000_000, ttl=TTLConfig(done_ttl=lifetime))
-    client = Mageflow(redis_client=source, config=config)
-    register(client, Recorder(folder))
-    if double:
+def make_client(environment: Mapping[str, str]) -> Mageflow:
+    """Return a client with the tasks; a task that loses its worker is never given up.
+
+    Args:
+        environment: `CHAOS_FOLDER`, `CHAOS_NAMESPACE`, `CHAOS_DOUBLE`; `CHAOS_BROKER`, one of TaskIQ's, else the
+            embedded default; `REDIS_URL`, else the server of `MAGEFLOW_DIRECTORY`.
+    """
+    namespace, broker = environment["CHAOS_NAMESPACE"], environment["CHAOS_BROKER"]
+    config = MageflowConfig(namespace=namespace, crash_limit=1_000_000, ttl=TTLConfig(done_ttl=LIFETIME))
+    client = BROKERS[broker](config) if broker else Mageflow(None, environment.get("REDIS_URL"), config=config)
+    register(client, Recorder(Path(environment["CHAOS_FOLDER"])))
+    if environment["CHAOS_DOUBLE"] == "1":
         send_twice(client)
     return client
 
@@ -170,9 +179,8 @@ def skew_clock(seconds: float) -> None:
 
 async def main(environment: Mapping[str, str]) -> None:
     """Run a worker until it is killed, or told to leave."""
-    skew_clock(float(environment.get("CHAOS_SKEW", "0")))
-    folder, double = Path(environment["CHAOS_FOLDER"]), environment.get("CHAOS_DOUBLE") == "1"
-    async with make_client(folder, environment["CHAOS_NAMESPACE"], double=double).worker(slots=20):
+    skew_clock(float(environment["CHAOS_SKEW"]))
+    async with make_client(environment).worker(slots=SLOTS):
         leaving = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, leaving.set)
         sys.stdout.write("ready\n")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -15,38 +16,56 @@ import pytest
 from tests.chaos.audit import Audit, audit
 from tests.chaos.chaos import EVERYTHING, Kind, Plan, run_chaos
 from tests.chaos.evidence import Evidence
+from tests.rabbitmq import RabbitMQ
 
-pytestmark = pytest.mark.long
 _SECONDS = float(os.environ.get("MAGEFLOW_CHAOS_SECONDS", "15"))
 _TASKS = int(os.environ.get("MAGEFLOW_CHAOS_TASKS", "500"))
 _PATIENCE = 60 + _TASKS / 20
 _TIMEOUT = _SECONDS * 2 + _PATIENCE * 4 + 60
 
 
-def _plan(*kinds: Kind) -> Plan:
+def _plan(kinds: Iterable[Kind], broker: str = "") -> Plan:
     seed = os.environ.get("MAGEFLOW_CHAOS_SEED") or secrets.token_hex(4)
-    return Plan(seed=seed, tasks=_TASKS, seconds=_SECONDS, kinds=frozenset(kinds), patience=_PATIENCE)
+    tasks = _TASKS if not broker else _TASKS // 2
+    return Plan(seed=seed, tasks=tasks, seconds=_SECONDS, kinds=frozenset(kinds), broker=broker, patience=_PATIENCE)
 
 
-async def _nothing_goes_wrong(plan: Plan, folder: Path) -> Evidence:
+async def _nothing_goes_wrong(plan: Plan, folder: Path, rabbitmq: RabbitMQ | None = None) -> Evidence:
     print(f"MAGEFLOW_CHAOS_SEED={plan.seed}", flush=True)  # noqa: T201 - to run it again
-    report = await run_chaos(plan, folder)
+    report = await run_chaos(plan, folder, rabbitmq)
     print(report.summary, flush=True)  # noqa: T201 - how much there was
     faults = audit(report.evidence) + report.lost_workers
     assert not faults, f"{report.summary}\n{len(faults)} faults:\n" + "\n".join(faults[:40])
     return report.evidence
 
 
+@pytest.mark.long
 @pytest.mark.timeout(_TIMEOUT)
 async def test_killed_workers_and_doubled_deliveries(tmp_path: Path) -> None:
     """Every two seconds a worker is killed, others leave, every message comes twice: all ends, the last soon again."""
-    evidence = await _nothing_goes_wrong(_plan("workers", "leave", "double"), tmp_path)
+    evidence = await _nothing_goes_wrong(_plan(["workers", "leave", "double"]), tmp_path)
     seconds = [waited for _, waited in Audit(evidence).recoveries()]
     print(f"{len(seconds)} runs began again, the last after {max(seconds, default=0):.1f} s")  # noqa: T201
     assert seconds
 
 
+@pytest.mark.long
 @pytest.mark.timeout(_TIMEOUT)
 async def test_everything_at_once(tmp_path: Path) -> None:
     """Workers and server die, stop and leave, clocks are wrong, flows are held and canceled: all ends as it must."""
-    await _nothing_goes_wrong(_plan(*EVERYTHING), tmp_path)
+    await _nothing_goes_wrong(_plan(EVERYTHING), tmp_path)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(_TIMEOUT)
+@pytest.mark.parametrize("broker", ["stream", "queue"])
+async def test_everything_at_once_on_a_broker_of_redis(tmp_path: Path, broker: str) -> None:
+    """So it is with TaskIQ's brokers on Redis, and workers of its own command."""
+    await _nothing_goes_wrong(_plan(EVERYTHING, broker), tmp_path)
+
+
+@pytest.mark.servers
+@pytest.mark.timeout(_TIMEOUT)
+async def test_everything_at_once_on_rabbitmq(tmp_path: Path, rabbitmq_server: RabbitMQ) -> None:
+    """So it is on RabbitMQ, which is stopped and started again as well."""
+    await _nothing_goes_wrong(_plan({*EVERYTHING, "broker"}, "rabbitmq"), tmp_path, rabbitmq_server)
