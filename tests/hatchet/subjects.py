@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from mageflow import Mageflow, MageflowConfig
 
 _START = 60.0
+_PAUSE = 0.2
 
 
 def make_client(config: MageflowConfig) -> Mageflow:
@@ -46,10 +47,15 @@ def in_thread(worker: Any, hatchet: Any) -> Generator[None]:
         while not any(row.name == worker.name and row.status == "ACTIVE" for row in hatchet.workers.list().rows or ()):
             assert thread.is_alive(), "the worker ended"
             assert time.monotonic() < until, "the worker does not listen"
+            time.sleep(_PAUSE)
         yield
     finally:
         asyncio.run_coroutine_threadsafe(worker.exit_gracefully(), worker._loop)
         thread.join()
+        listener = worker._action_listener_process  # it stays when its engine is gone
+        if listener is not None:
+            listener.join(5)
+            listener.kill()
 
 
 @contextmanager

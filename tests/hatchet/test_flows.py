@@ -194,6 +194,24 @@ async def test_cancel_cancels_the_run(served: Served) -> None:
     await eventually(lambda: _statuses_are(served, signature.key, ["CANCELLED"]), "its run is canceled", DEADLINE)
 
 
+async def test_replay_at_hatchet(served: Served) -> None:
+    """A run of an ended signature that is replayed at Hatchet runs no code of the task and changes nothing."""
+    signature = await served.client.asign("sleep", name="replayed", seconds=0)
+    handle = await signature.aio_run_no_wait()
+    assert await handle.result(DEADLINE) == "replayed"
+    await eventually(lambda: _statuses_are(served, signature.key, ["COMPLETED"]), "it is listed", DEADLINE)
+    [run] = await served.runs(signature.key)
+    await served.client.runs.aio_replay(run.workflow_run_external_id)
+    await eventually(lambda: _was_turned_away(served, signature.key), "it is turned away", DEADLINE)
+    assert served.notes.of("replayed") == ["started"]
+    assert await handle.status() is Status.DONE
+
+
+async def _was_turned_away(served: Served, key: str) -> bool:
+    [run] = await served.runs(key)
+    return run.output == {"mageflow": "not run: ended"}
+
+
 async def test_durable_task_is_replayed(served: Served) -> None:
     """A durable task that is put to sleep and replayed creates and starts its flow once."""
     signature = await served.client.asign("plan", n=5)

@@ -145,14 +145,12 @@ class FoundTask:
         task: the manager's task object.
         function: the user's own function.
         filled: parameters that the manager fills.
-        input_validator: model of the message; the first parameter's annotation by default.
     """
 
     task: object
     function: Callable[..., Any]
     definition: TaskDefinition
     filled: tuple[str, ...] = ()
-    input_validator: Any = None
 
 
 class Execution(Protocol):
@@ -161,6 +159,11 @@ class Execution(Protocol):
     @property
     def stopped(self) -> bool:
         """Whether it was told to stop: whatever it reports is discarded."""
+        ...
+
+    @property
+    def overtaken(self) -> bool:
+        """Whether it was told to stop because another run has taken over; known when it has ended."""
         ...
 
     async def call(self, message: dict[str, Any], extra: dict[str, Any]) -> Any:

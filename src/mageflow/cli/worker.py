@@ -7,16 +7,18 @@ import signal
 import sys
 import traceback
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from importlib import import_module
 from pathlib import Path
 from types import FrameType, ModuleType
+from typing import cast
 
 import typer
 
 from mageflow.client import Mageflow
 from mageflow.errors import MageflowError
 
+_STARTS = "worker of {target} runs (process {process}); SIGTERM or Ctrl-C stops it"
 _STOPPING_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -37,7 +39,12 @@ def run_worker(target: str, *, slots: int, verbose: bool) -> int:
         client = load_client(target)
         level = logging.INFO if verbose else logging.WARNING
         logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-        asyncio.run(_serve(client, target, slots))
+        worker = client.worker(slots=slots)
+        if isinstance(worker, AbstractAsyncContextManager):
+            asyncio.run(_serve(cast("AbstractAsyncContextManager[object]", worker), target))
+        else:
+            typer.echo(_STARTS.format(target=target, process=os.getpid()))
+            worker.start()
     except _ModuleBrokenError as error:
         typer.echo(f"mageflow worker: {error}", err=True)
         return 1
@@ -101,11 +108,11 @@ def _clients_hint(module_name: str) -> str:
     return f"; the clients there: {', '.join(clients)}" if clients else "; no Mageflow client is there"
 
 
-async def _serve(client: Mageflow, target: str, slots: int) -> None:
+async def _serve(worker: AbstractAsyncContextManager[object], target: str) -> None:
     stop = asyncio.Event()
     with _stop_on_signals(stop):
-        async with client.worker(slots=slots):
-            typer.echo(f"worker of {target} runs (process {os.getpid()}); SIGTERM or Ctrl-C stops it")
+        async with worker:
+            typer.echo(_STARTS.format(target=target, process=os.getpid()))
             await stop.wait()
             typer.echo(f"worker of {target} stops; a second signal ends it at once")
 

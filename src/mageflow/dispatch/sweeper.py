@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from mageflow.backends.base import Backend, Finding, ManagerRun, RunState
@@ -48,22 +49,20 @@ class Sweeper:
         self._undecided = undecided > 0
         await self._dispatcher.dispatch(answer.ready)
         if asks:
-            await self._ask(
-                [
-                    ManagerRun(id=text(i), dispatch=d, manager_run=text(run), task=text(task), age=int(age) / 1000)
-                    for i, d, run, task, age in asks
-                ]
-            )
+            self._dispatcher.in_background(self._ask([_asked(entry) for entry in asks]))
         if lost and capabilities.interrupts:
-            await self._backend.interrupt([_run_of(entry) for entry in lost])
+            self._dispatcher.in_background(self._backend.interrupt([_lost(entry) for entry in lost]))
         return bool(more or answer.ready.rows or answer.ready.continues)
 
     async def _ask(self, runs: Sequence[ManagerRun]) -> None:
         """Ask the task manager for rows that have not started in time, and do what its answers call for."""
         findings = await self._backend.probe(runs)
         told = [self._told(run, finding) for run, finding in zip(runs, findings, strict=True)]
-        answer = await self._store.probed(told, self._backend.capabilities.start_timeout)
-        await self._dispatcher.dispatch(answer.ready)
+        try:
+            answer = await self._store.probed(told, self._backend.capabilities.start_timeout)
+            await self._dispatcher.dispatch(answer.ready)
+        except MageflowError as error:
+            logger.warning("what became of %d runs was not noted, they are asked for again: %s", len(runs), error)
 
     def _told(self, run: ManagerRun, finding: Finding) -> tuple[str, int, str, bytes]:
         error = b""
@@ -110,6 +109,11 @@ class Sweeper:
             await asyncio.sleep(0 if found else INTERVAL)
 
 
-def _run_of(entry: Sequence[Any]) -> ManagerRun:
+def _lost(entry: Sequence[Any]) -> ManagerRun:
     identifier, dispatch, run = entry
     return ManagerRun(id=text(identifier), dispatch=dispatch, manager_run=text(run))
+
+
+def _asked(entry: Sequence[Any]) -> ManagerRun:
+    task, age = entry[3:]
+    return replace(_lost(entry[:3]), task=text(task), age=int(age) / 1000)

@@ -168,6 +168,7 @@ class RunnerExecution:
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[Any] | None = None
         self._stopped = False
+        self._overtaken = False
         self._retried = False
         self._source = source
         self._outcome: Succeeded | Replaced | None = None
@@ -176,6 +177,11 @@ class RunnerExecution:
     def stopped(self) -> bool:
         """Whether it was told to stop; see the interface."""
         return self._stopped
+
+    @property
+    def overtaken(self) -> bool:
+        """Whether another run has taken over; see the interface."""
+        return self._overtaken
 
     async def call(self, message: Json, extra: dict[str, Any]) -> Any:
         """Run an async function; see the interface."""
@@ -246,6 +252,7 @@ class RunnerExecution:
         store = self._runner.store
         if self._stopped:
             answer = await store.stopped(self.id, self.run)
+            self._overtaken = answer.status == "superseded"
         elif error is None and self._outcome is not None:
             answer = await store.apply(self._outcome)
         else:

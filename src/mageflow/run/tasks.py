@@ -49,7 +49,7 @@ class Tasks:
         for found in self._find():
             name = found.definition.name
             try:
-                binding = bind(name, found.function, found.input_validator, skip=found.filled)
+                binding = bind(name, found.function, skip=found.filled)
             except (TypeError, ValueError, NameError, PydanticUserError) as error:
                 logger.warning("task %r cannot be part of flows: %s", name, error)
             else:

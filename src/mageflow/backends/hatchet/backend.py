@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import json
 import logging
 import math
@@ -21,7 +20,6 @@ from mageflow.backends.base import (
     Backend,
     Capabilities,
     Finding,
-    FoundTask,
     Host,
     ManagerRun,
     RunState,
@@ -33,7 +31,7 @@ from mageflow.backends.hatchet.sender import BULK, Sender
 from mageflow.backends.hatchet.shape import Shape, lenient, shape_of, validator_of
 from mageflow.backends.hatchet.wire import MAX_PAYLOAD, Refusal, request_of
 from mageflow.backends.hatchet.wrapping import Wrapped, wrap
-from mageflow.config import AcceptParams, in_seconds
+from mageflow.config import in_seconds
 from mageflow.flow.command import Dispatch
 from mageflow.flow.task import TaskDefinition
 
@@ -47,7 +45,7 @@ _ASKED_AT_ONCE = 20
 
 
 class FlowHatchet(Hatchet):
-    """The user's client, on the same settings, with decorators and workers that know flows."""
+    """The user's client, on the same settings, with workers that serve flows."""
 
     def __init__(self, backend: HatchetBackend, hatchet: Hatchet) -> None:
         super().__init__(config=hatchet.config)
@@ -65,17 +63,7 @@ class FlowHatchet(Hatchet):
         return getattr(super(), decorator)(**options)(function)
 
     @override
-    def task(self, **options: Any) -> Any:  # type: ignore[override]
-        """Register a task; see Hatchet."""
-        return functools.partial(self._backend.declare, "task", options)
-
-    @override
-    def durable_task(self, **options: Any) -> Any:  # type: ignore[override]
-        """Register a durable task; see Hatchet."""
-        return functools.partial(self._backend.declare, "durable_task", options)
-
-    @override
-    def worker(self, name: str, *args: Any, **options: Any) -> Worker:  # type: ignore[override]
+    def worker(self, name: str = "mageflow", *args: Any, **options: Any) -> Worker:  # type: ignore[override]
         """Return a worker; without `workflows` it serves every task that is registered with this client."""
         given = options.pop("lifespan", None)
         if options.get("workflows") is None and len(args) < 4:
@@ -97,7 +85,6 @@ class HatchetBackend(Backend):
         self._hatchet = FlowHatchet(self, hatchet)
         self._senders: dict[asyncio.AbstractEventLoop, Sender] = {}
         self._pool: ThreadPoolExecutor | None = None
-        self._found: list[FoundTask] = []
         self._known: set[str] = set()
         self._patience: dict[str, float] = {}
 
@@ -131,17 +118,6 @@ class HatchetBackend(Backend):
         decorator = "durable_task" if task.durable else "task"
         return self._make(decorator, task.function, options, shape, wraps=task.wrap_result)
 
-    def declare(self, decorator: str, options: dict[str, Any], function: Callable[..., Any]) -> Any:
-        """Register a function by a decorator of Hatchet's own; flows learn of it by `found`."""
-        shape = shape_of(function, AcceptParams.NO_CTX)
-        validator = options.get("input_validator")
-        made, definition = self._make(decorator, function, options, shape)
-        found = FoundTask(
-            task=made, function=function, definition=definition, filled=shape.filled, input_validator=validator
-        )
-        self._found.append(found)
-        return made
-
     def _make(
         self,
         decorator: str,
@@ -171,11 +147,6 @@ class HatchetBackend(Backend):
         metadata: dict[str, Any] = options.get("default_additional_metadata") or {}
         labels = {"metadata": metadata} if metadata else dict[str, Any]()
         return made, TaskDefinition(name=name, retries=wrapped.retries, execution_timeout=limit, labels=labels)
-
-    @override
-    def found(self) -> Sequence[FoundTask]:
-        found, self._found = self._found, []
-        return found
 
     # ---------------------------------------------------------------------------------------------------------- workers
 

@@ -119,6 +119,7 @@ class _Run:
         self._ctx = ctx
         self._extra = filled if task.shape.context is None else {**filled, task.shape.context: ctx}
         self._blocking = not inspect.iscoroutinefunction(task.function)
+        self._thread: asyncio.Future[tuple[Any, BaseException | None]] | None = None
 
     async def go(self, message: Any) -> Any:
         """Run the function, or say why it does not run."""
@@ -132,6 +133,9 @@ class _Run:
             if answer == "canceled":
                 await self._engine.cancel(run)
             return {NOTE: f"not run: {answer}"}
+        if ctx.is_cancelled:  # while it asked
+            await _through(self._canceled(answer, delivery))
+            raise asyncio.CancelledError
         return await self._run(answer, delivery, message)
 
     async def _plain(self, message: Any) -> Any:
@@ -140,7 +144,9 @@ class _Run:
             raise message.error
         args, kwargs = plain_arguments(self._task.shape, self._task.validator, message)
         call = functools.partial(self._task.function, *args, **kwargs, **self._extra)
-        value = await (self._in_thread(call) if self._blocking else call())
+        value, error = await self._in_thread(call) if self._blocking else (await call(), None)
+        if error is not None:
+            raise error
         return as_output(value, self._task.returns) if self._task.wraps else value
 
     async def _begin(self, host: Host, delivery: Delivery) -> Execution | str:
@@ -161,9 +167,11 @@ class _Run:
     async def _run(self, execution: Execution, delivery: Delivery, message: Any) -> Any:
         raw = raw_input.get()
         values = dict(raw) if raw is not None else _values_of(message)
+        problem: BaseException | None = None
         try:
             if self._blocking:
-                value = await self._in_thread(functools.partial(execution.call_blocking, values, self._extra))
+                call = functools.partial(execution.call_blocking, values, self._extra)
+                value, problem = await self._in_thread(call)
             else:
                 value = await execution.call(values, self._extra)
         except asyncio.CancelledError as error:
@@ -174,6 +182,8 @@ class _Run:
             return await _through(self._failed(execution, delivery, error))
         except BaseException as error:  # noqa: BLE001 - whatever a task raises is its outcome; SystemExit would end the worker
             return await _through(self._failed(execution, delivery, error))
+        if problem is not None:
+            return await _through(self._failed(execution, delivery, problem))
         await _through(execution.ended(None))
         return shown(value, self._task.returns)
 
@@ -186,7 +196,8 @@ class _Run:
             raise _as_exception(error)
         await execution.ended(error)
         if execution.stopped:
-            await self._engine.cancel(self._ctx.workflow_run_id)
+            if not execution.overtaken:
+                await self._engine.cancel(self._ctx.workflow_run_id)
             return {NOTE: "stopped"}
         if isinstance(error, NonRetryableException):
             raise error from cause
@@ -210,34 +221,34 @@ class _Run:
         if evicted:
             await execution.retried(delivery.attempt, _PARKED, TimeoutError("it waits without a worker"))
         elif finding.state is RunState.CANCELED:
+            if self._thread is not None:
+                await asyncio.wait([self._thread])
             await execution.canceled()
         elif finding.state is RunState.FAILED:
             await execution.ended(TimeoutError(finding.reason or "its execution time is up"))
-        elif finding.state in {RunState.QUEUED, RunState.RUNNING, RunState.RETRYING}:
+        elif finding.state in {RunState.QUEUED, RunState.RUNNING} and delivery.attempt < self._task.retries:
             await execution.retried(delivery.attempt + 1, 0.0, TimeoutError("its execution time is up"))
+        elif finding.state in {RunState.QUEUED, RunState.RUNNING}:
+            await execution.ended(TimeoutError("its execution time is up"))
         else:
             await execution.released()
 
-    async def _in_thread(self, call: Callable[[], T]) -> T:
-        """Run a plain function in a thread with the context variables of this run; wait for its end in any case."""
+    async def _in_thread(self, call: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+        """Run a plain function in a thread with the context variables of this run; return its value or its error.
+
+        The thread goes on when this is canceled.
+        """
+
+        def carried() -> tuple[Any, BaseException | None]:
+            try:
+                return call(), None
+            except BaseException as error:  # noqa: BLE001 - not every error can be raised out of a thread
+                return None, error
+
         context = contextvars.copy_context()
         loop = asyncio.get_running_loop()
-        future = loop.run_in_executor(self._engine.threads, functools.partial(context.run, call))
-        canceled: asyncio.CancelledError | None = None
-        while not future.done():
-            try:
-                await asyncio.shield(future)
-            except asyncio.CancelledError as error:
-                if future.cancelled():
-                    raise
-                canceled = error
-                _forget_cancel()
-            except BaseException:  # noqa: BLE001 - it is raised again below
-                break
-        if canceled is not None:
-            future.exception()
-            raise canceled
-        return future.result()
+        self._thread = loop.run_in_executor(self._engine.threads, functools.partial(context.run, carried))
+        return await asyncio.shield(self._thread)
 
 
 def _values_of(message: Any) -> dict[str, Any]:

@@ -21,7 +21,7 @@ end
 
 local function leave(id, r)
   local timeout, age = patience(ARGV[3]), now - num(r, 'oa')
-  call('ZADD', P .. 'out', int(now + math.min(MINUTE, math.max(timeout, age / 2))), id)
+  call('ZADD', P .. 'out', int(now + math.min(5 * MINUTE, math.max(timeout, age / 2))), id)
 end
 
 for i = 4, #ARGV, 4 do
