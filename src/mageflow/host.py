@@ -10,7 +10,8 @@ from mageflow.backends.base import Backend, Delivery, Execution
 from mageflow.backends.server import EmbeddedServer
 from mageflow.config import MageflowConfig
 from mageflow.engine import Engine
-from mageflow.run.context import Client
+from mageflow.run.context import Client, CurrentRun, current_run
+from mageflow.run.replay import id_outside
 from mageflow.run.tasks import Tasks
 from mageflow.store.link import RedisSource
 
@@ -118,6 +119,17 @@ class ClientHost:
         engine = await self.open()
         await engine.keep_watch()
         return await engine.runner.begin(delivery, task_name)
+
+    def outside(self, manager_run: str) -> Callable[[], None]:
+        """Enter a run that belongs to no flow; returns what leaves it."""
+        before = current_run.get()
+        identifier = id_outside(self._config.namespace, manager_run)
+        current_run.set(CurrentRun(client=self._client, id=identifier, run=0, attempt=1))
+
+        def leave() -> None:
+            current_run.set(before)
+
+        return leave
 
     async def worker_started(self) -> None:
         """Start what a worker needs beside its deliveries."""

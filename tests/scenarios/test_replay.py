@@ -168,3 +168,24 @@ async def test_what_an_earlier_attempt_alone_asked_for_is_canceled(make_client: 
 
 async def _equals(read: Callable[[], Awaitable[object]], expected: object) -> bool:
     return await read() == expected
+
+
+async def test_creation_outside_of_a_flow_is_done_once_for_each_run_of_the_manager(make_client: MakeClient) -> None:
+    """A plain call that its task manager retries gets the same signatures again; another call gets others."""
+    made = Made(make_client())
+    client = made.client
+
+    async def plan() -> str:
+        signature = await client.asign("count", n=3)
+        await signature.aio_run_no_wait()
+        made.fail_before_the_last(signature.key)
+        return signature.key
+
+    task = client.task(name="plan", retries=1)(plan)
+    async with client.worker():
+        await task.kiq()
+        await eventually(lambda: len(made.keys) == 2, "it was retried")
+        await task.kiq()
+        await eventually(lambda: len(made.keys) == 3, "it was called again")
+        await eventually(lambda: made.ran == [3, 3], "what each call started ran once")
+    assert made.keys[0] == made.keys[1] != made.keys[2]

@@ -205,6 +205,13 @@ class Host(Protocol):
         """
         ...
 
+    def outside(self, manager_run: str) -> Callable[[], None]:
+        """A task runs outside of any flow: what it creates is the same again when this run of the manager is retried.
+
+        To be called in the context in which the function runs, what it returns when the function has ended.
+        """
+        ...
+
     async def worker_started(self) -> None:
         """A worker of the manager takes deliveries in this process from now on: the lease and the sweeper start.
 

@@ -47,7 +47,21 @@ def attempts_of(message: TaskiqMessage) -> int:
 class _Received:
     """A delivery on its way from `Door` to `Recorder`; of a flow of ours if it has a `key`."""
 
-    __slots__ = ("args", "attempt", "before", "entered", "error", "execution", "key", "kwargs", "message", "recorded")
+    __slots__ = (
+        *(
+            "args",
+            "attempt",
+            "before",
+            "entered",
+            "error",
+            "execution",
+            "key",
+            "kwargs",
+            "leave",
+            "message",
+            "recorded",
+        ),
+    )
 
     def __init__(self, message: TaskiqMessage, key: str | None, before: _Received | None) -> None:
         self.message = message
@@ -57,6 +71,7 @@ class _Received:
         self.execution: Execution | None = None
         self.error: BaseException | None = None
         self.recorded = False
+        self.leave: Callable[[], None] | None = None
         self.entered = False
         """Whether user code runs: what that calls itself are functions, no deliveries."""
         self.args: list[Any] = []
@@ -122,6 +137,8 @@ class Door(TaskiqMiddleware):
         if top is None:
             return None
         self._stack.set(top.before)
+        if top.leave is not None:
+            top.leave()
         return top if top.key is not None else None
 
     @override
@@ -132,7 +149,10 @@ class Door(TaskiqMiddleware):
             key = None
         received = _Received(message, key, self._stack.get())
         self._stack.set(received)
-        if key is None or self.host is None:
+        if self.host is None:
+            return message
+        if key is None:
+            received.leave = self.host.outside(message.task_id)
             return message
         if not self._is_admitted(message.task_name):
             # What TaskIQ is about to call is not ours yet; from the next delivery on it is.

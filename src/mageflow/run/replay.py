@@ -64,6 +64,11 @@ class Replay:
             self.run.started.add(identifier)
 
 
+def id_outside(namespace: str, manager_run: str) -> str:
+    """Return what stands for a signature where a task runs outside of any flow: one id for all attempts of its run."""
+    return str(ULID.from_bytes(hashlib.sha256(f"{namespace}:{manager_run}".encode()).digest()[:16]))
+
+
 def _derived(origin: str, text: bytes) -> str:
     """Return a ULID with the time of `origin` and the digest of both."""
     time = ULID.from_str(origin).bytes[:6]
