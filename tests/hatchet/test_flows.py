@@ -83,7 +83,7 @@ async def test_one_run_for_each_task(served: Served) -> None:
     runs = await served.runs(swarm.key)
     assert {run.additional_metadata["mageflow_key"] for run in runs} == {member.key for member in members}
     assert {run.additional_metadata["mageflow_container"] for run in runs} == {swarm.key}
-    assert sorted(run.input["n"] for run in runs) == [0, 1, 2, 3]
+    assert sorted(run.input["input"]["n"] for run in runs) == [0, 1, 2, 3]
 
 
 async def _has_count(served: Served, key: str, count: int) -> bool:

@@ -186,7 +186,7 @@ def _summary(task: TaskRun) -> dict[str, Any]:
         "retryCount": task.retry_count,
         "attempt": task.retry_count + 1,
         "createdAt": _time(run.created),
-        "input": run.input,
+        "input": {"input": run.input, "parents": {}, "triggered_by": "manual"},
         "output": json.loads(task.output) if task.output else {},
         "numSpawnedChildren": 0,
         "status": (Status.RUNNING if task.status is Status.EVICTED else task.status).value,
