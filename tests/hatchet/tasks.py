@@ -112,4 +112,13 @@ def _register_slow(client: Mageflow, notes: Notes) -> dict[str, Any]:
         notes.add(f"plan {message.n}", ctx.invocation_count)
         return {"key": swarm.key, "results": await handle.result(20)}
 
-    return {"plan": plan, "sleep": sleep, "sleep-thread": sleep_thread}
+    @client.task(name="plan-again", input_validator=Number, retries=1)
+    async def plan_again(message: Number) -> dict[str, Any]:
+        signature = await mageflow.asign("double", n=message.n)
+        handle = await signature.aio_run_no_wait()
+        notes.add("plan again", signature.key)
+        if len(notes.of("plan again")) < 2:
+            raise RuntimeError
+        return {"key": signature.key, "result": await handle.result(20)}
+
+    return {"plan-again": plan_again, "plan": plan, "sleep": sleep, "sleep-thread": sleep_thread}

@@ -220,6 +220,14 @@ async def test_durable_task_is_replayed(served: Served) -> None:
     await eventually(lambda: _has_count(served, result["key"], 2), "two runs are listed", DEADLINE)
 
 
+async def test_retried_task_outside_of_a_flow_creates_once(served: Served) -> None:
+    """A task that was run by itself and is retried by Hatchet finds what its first attempt created and started."""
+    result = await served.tasks["plan-again"].aio_run(Number(n=7))
+    first, second = served.notes.of("plan again")
+    assert first == second == result["key"]
+    await eventually(lambda: _has_count(served, result["key"], 1), "one run is listed", DEADLINE)
+
+
 async def test_null_character(served: Served) -> None:
     """A message that Hatchet's database cannot hold is refused with the reason; the others of its bulk run."""
     members = [await served.client.asign("sleep", name=name, seconds=0) for name in ("a", "\0", "b")]

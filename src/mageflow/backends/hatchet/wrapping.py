@@ -139,7 +139,15 @@ class _Run:
         return await self._run(answer, delivery, message)
 
     async def _plain(self, message: Any) -> Any:
-        """Run as without MageFlow."""
+        """Run as without MageFlow; what it creates is the same again at Hatchet's next attempt."""
+        leave = self._engine.host.outside(self._ctx.workflow_run_id) if self._engine.host is not None else None
+        try:
+            return await self._plainly(message)
+        finally:
+            if leave is not None:
+                leave()
+
+    async def _plainly(self, message: Any) -> Any:
         if isinstance(message, Invalid):
             raise message.error
         args, kwargs = plain_arguments(self._task.shape, self._task.validator, message)
