@@ -15,7 +15,7 @@ import redis
 from mageflow import Mageflow, MageflowConfig
 from mageflow.backends.server import EmbeddedServer
 from mageflow.flow.ids import new_id
-from tests import rabbitmq
+from tests import nats, rabbitmq
 from tests.leaks import Namespace, remove
 
 
@@ -32,13 +32,26 @@ def redis_url() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def rabbitmq_server() -> Iterator[rabbitmq.RabbitMQ]:
     """A RabbitMQ that lives as long as the session."""
-    if not rabbitmq.is_installed():
-        missing = "rabbitmq-server is not installed"
-        if os.environ.get("CI") == "true":
-            pytest.fail(missing)
-        pytest.skip(missing)
+    _require("rabbitmq-server", installed=rabbitmq.is_installed())
     with rabbitmq.running() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def nats_server() -> Iterator[nats.Nats]:
+    """A NATS that lives as long as the session."""
+    _require("nats-server", installed=nats.is_installed())
+    with nats.running() as server:
+        yield server
+
+
+def _require(server: str, *, installed: bool) -> None:
+    if installed:
+        return
+    missing = f"{server} is not installed"
+    if os.environ.get("CI") == "true":
+        pytest.fail(missing)
+    pytest.skip(missing)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from pathlib import Path
 _SCRIPT = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 """The server itself; the command on the PATH would change the user."""
 _STARTS_WITHIN = 90.0
-_LOOPBACK = "127.0.0.1"
+LOOPBACK = "127.0.0.1"
 
 
 def is_installed() -> bool:
@@ -37,7 +37,7 @@ class RabbitMQ:
     @property
     def url(self) -> str:
         """Where it listens."""
-        return f"amqp://guest:guest@{_LOOPBACK}:{self.ports[0]}"
+        return f"amqp://guest:guest@{LOOPBACK}:{self.ports[0]}"
 
     def start(self) -> None:
         """Start it and wait until it takes connections."""
@@ -46,9 +46,9 @@ class RabbitMQ:
             **os.environ,
             "HOME": str(self.folder),
             "ERL_EPMD_PORT": str(mapper),
-            "ERL_EPMD_ADDRESS": _LOOPBACK,
+            "ERL_EPMD_ADDRESS": LOOPBACK,
             "RABBITMQ_NODENAME": f"mageflow-{port}@localhost",
-            "RABBITMQ_NODE_IP_ADDRESS": _LOOPBACK,
+            "RABBITMQ_NODE_IP_ADDRESS": LOOPBACK,
             "RABBITMQ_NODE_PORT": str(port),
             "RABBITMQ_DIST_PORT": str(distribution),
             "RABBITMQ_BASE": str(self.folder),
@@ -62,7 +62,7 @@ class RabbitMQ:
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
         }
         (self.folder / "plugins").write_text("[].")
-        self._run(["epmd", "-port", str(mapper), "-address", _LOOPBACK], environment)
+        self._run(["epmd", "-port", str(mapper), "-address", LOOPBACK], environment)
         self._run([str(_SCRIPT)], environment)
         deadline = time.monotonic() + _STARTS_WITHIN
         while not _answers(port):
@@ -98,7 +98,7 @@ class RabbitMQ:
 def _answers(port: int) -> bool:
     """Whether it speaks: it answers a greeting of another protocol with the name of its own."""
     try:
-        with socket.create_connection((_LOOPBACK, port), timeout=1) as connection:
+        with socket.create_connection((LOOPBACK, port), timeout=1) as connection:
             connection.settimeout(1)
             connection.sendall(b"AMQP\x00\x00\x00\x00")
             return connection.recv(4) == b"AMQP"
@@ -106,9 +106,10 @@ def _answers(port: int) -> bool:
         return False
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of loopback that nobody listens on."""
     with socket.socket() as listener:
-        listener.bind((_LOOPBACK, 0))
+        listener.bind((LOOPBACK, 0))
         return listener.getsockname()[1]
 
 
@@ -116,7 +117,7 @@ def _free_port() -> int:
 def running() -> Generator[RabbitMQ]:
     """Run a server while the context is open."""
     with tempfile.TemporaryDirectory(prefix="mageflow-rabbitmq-", ignore_cleanup_errors=True) as folder:
-        server = RabbitMQ(folder=Path(folder), ports=[_free_port() for _ in range(3)])
+        server = RabbitMQ(folder=Path(folder), ports=[free_port() for _ in range(3)])
         try:
             server.start()
             yield server

@@ -7,8 +7,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nats.js.api import RetentionPolicy, StreamConfig
 from taskiq import AsyncBroker, InMemoryBroker
 from taskiq_aio_pika import AioPikaBroker, Exchange, Queue, QueueType
+from taskiq_nats import PullBasedJetStreamBroker
 from taskiq_redis import ListQueueBroker, PubSubBroker, RedisAsyncResultBackend, RedisStreamBroker
 
 from mageflow import Mageflow, MageflowConfig
@@ -67,7 +69,21 @@ def rabbitmq(config: MageflowConfig) -> Mageflow:
     return _client(broker.with_result_backend(_results(config)), config)
 
 
-BROKERS = {"stream": stream, "queue": queue, "published": published, "rabbitmq": rabbitmq}
+def nats(config: MageflowConfig) -> Mageflow:
+    """Return a client of the pulling broker on NATS JetStream."""
+    name = config.namespace
+    broker = PullBasedJetStreamBroker(
+        os.environ["NATS_URL"],
+        subject=name,
+        stream_name=name,
+        durable=name,
+        stream_config=StreamConfig(retention=RetentionPolicy.WORK_QUEUE),
+        pull_consume_timeout=1,
+    )
+    return _client(broker.with_result_backend(_results(config)), config)
+
+
+BROKERS = {"stream": stream, "queue": queue, "published": published, "rabbitmq": rabbitmq, "nats": nats}
 KIND = "MAGEFLOW_TASKIQ_BROKER"
 
 

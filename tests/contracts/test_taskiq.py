@@ -5,9 +5,13 @@ from __future__ import annotations
 import pytest
 from taskiq import Context
 
+from mageflow.errors import FlowFailedError
 from mageflow.testing.contracts import BackendContracts, Subject
+from mageflow.testing.contracts.stage import Stage
+from mageflow.testing.waiting import DEADLINE
 from tests.contracts import taskiq_subjects
 from tests.contracts.subjects import call_taskiq
+from tests.nats import Nats
 from tests.rabbitmq import RabbitMQ
 
 
@@ -83,3 +87,34 @@ class TestRabbitMQ(BackendContracts):
             delay_option="delay",
             priority_option="priority",
         )
+
+
+@pytest.mark.servers
+@pytest.mark.usefixtures("flows_url")
+class TestNats(BackendContracts):
+    """The suite on NATS JetStream, with TaskIQ's own command for workers."""
+
+    @pytest.fixture
+    def subject(self, nats_server: Nats, monkeypatch: pytest.MonkeyPatch) -> Subject:
+        """Clients of the pulling broker on NATS; it has neither delays nor priorities."""
+        monkeypatch.setenv("NATS_URL", nats_server.url)
+
+        async def restart() -> None:
+            nats_server.stop()
+            nats_server.start()
+
+        return Subject(
+            make_client=taskiq_subjects.nats,
+            call=call_taskiq,
+            worker=taskiq_subjects.command(),
+            environment=taskiq_subjects.environment("nats"),
+            restart=restart,
+            context=Context,
+        )
+
+    async def test_more_than_the_server_takes(self, stage: Stage) -> None:
+        """A message above the server's own limit fails its task with an error that names the limit."""
+        handle = await stage.start("measure", {"mageflow_results": "x" * 1024 * 1024})
+        with pytest.raises(FlowFailedError, match="NATS takes 1048576"):
+            await handle.result(DEADLINE)
+        assert await stage.run("add", a=1) == 2

@@ -15,6 +15,7 @@ _EMBEDDED = "mageflow.backends.embedded:EmbeddedBackend"
 _TABLE = {
     "taskiq.AsyncBroker": "mageflow.backends.taskiq:TaskiqBackend",
     "taskiq.InMemoryBroker": "mageflow.backends.taskiq_memory:InMemoryBackend",
+    "taskiq_nats.PullBasedJetStreamBroker": "mageflow.backends.taskiq_nats:PullBackend",
     "taskiq_redis.ListQueueBroker": "mageflow.backends.taskiq_redis:ListBackend",
     "taskiq_redis.PubSubBroker": "mageflow.backends.taskiq_redis:PubSubBackend",
     "taskiq_redis.RedisStreamBroker": "mageflow.backends.taskiq_redis:StreamBackend",
