@@ -98,6 +98,28 @@ async def test_result_is_checked_against_the_annotation_of_the_task(planning: Ma
     assert len(stage.got("echo")) == 1
 
 
+async def test_what_a_checked_task_created_stays(planning: Mageflow, server: Server) -> None:
+    """The run that checks the result asks for nothing: what the task created for later is not taken back for that."""
+    kept: list[str] = []
+
+    @planning.task(name="plan-and-keep")
+    async def plan_and_keep() -> int:
+        kept.append((await planning.asign("echo")).key)
+        plan: Any = await planning.asign("double", n=2)
+        return plan
+
+    assert await (await planning.asign("plan-and-keep")).aio_run(timeout=10) == 4
+
+    def worked_off() -> bool:
+        rows = cast("list[bytes]", server.connection.zrange(server.keys.outbox, 0, -1))
+        return not any(row.startswith(b"!n:") for row in rows)
+
+    await eventually(worked_off, "what earlier runs created in vain is taken back")
+    signature = await planning.load_signature(kept[0])
+    assert signature is not None
+    assert signature.task_status is Status.PENDING
+
+
 async def test_failed_and_canceled_replacements_fail_the_task(planning: Mageflow, stage: Stage) -> None:
     """The task fails with the error of what replaced it; a canceled one counts as failed."""
     task = await planning.asign("given", key=(await planning.asign("fail", text="no")).key)
@@ -132,6 +154,16 @@ async def test_one_already_started_is_waited_for(planning: Mageflow, stage: Stag
     assert await handle.result(10) == "later"
     assert stage.started == ["later"]
     await eventually(lambda: len(stage.got("note")) == 1, "its own callback fires")
+
+
+async def test_a_swarm_that_a_member_opened_starts_with_all_its_members(planning: Mageflow, stage: Stage) -> None:
+    """To return a swarm starts it, also where one of its members was started by itself before."""
+    members = [await planning.asign("wait", gate="early"), await planning.asign("double", n=2)]
+    swarm = await planning.aswarm(members, is_swarm_closed=True)
+    await members[0].aio_run_no_wait()
+    await eventually(lambda: stage.started == ["early"], "a member runs")
+    stage.open("early")
+    assert await (await planning.asign("given", key=swarm.key)).aio_run(timeout=10) == ["early", 4]
 
 
 async def test_what_cannot_replace_a_task(planning: Mageflow, stage: Stage) -> None:

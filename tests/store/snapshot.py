@@ -121,7 +121,19 @@ class Snapshot:
             return "c"
         if self.dead(identifier) is None:
             return record["st"]
-        return "a" if record["k"] == "t" and identifier in self.runs else "c"
+        code = self.code(identifier)
+        return "a" if self.record(code)["k"] == "t" and code in self.runs else "c"
+
+    def waits_on_other(self, identifier: str) -> bool:
+        """Return whether a task waits on the signature that replaced it."""
+        record = self.record(identifier)
+        return record.get("by") in self.records and record.get("ck") != "2"
+
+    def code(self, identifier: str) -> str:
+        """Return the signature whose code runs for a task: that which replaced it, or the task itself."""
+        while self.waits_on_other(identifier):
+            identifier = self.record(identifier)["by"]
+        return identifier
 
     def staying(self) -> list[str]:
         """Return the keys that would stay for ever, infrastructure aside."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from mageflow.flow.signature import Add, Change, Close, Run, Steer
 from tests.node import Node
@@ -12,18 +12,15 @@ from tests.store.snapshot import ENDED
 from tests.store.steering import Steered
 from tests.store.world import START_TIMEOUT
 
+Event = Callable[[Steered, Numbers], None]
 
-def play_steered(flows: Steered, moves: Sequence[Move]) -> None:
+
+def play_steered(flows: Steered, moves: Sequence[Move], events: Mapping[str, Event]) -> None:
     """Make the moves, look at the state after each."""
     flows.look(settled=True)
     for name, data in moves:
         numbers = Numbers(data)
-        if name in {"create", "container"}:
-            if len(flows.state.records) <= 60:
-                flows.look(settled=True)
-                (play.create if name == "create" else play.container)(flows.world, numbers)
-        else:
-            EVENTS[name](flows, numbers)
+        events[name](flows, numbers)
         flows.look(settled=False)
         if (row := numbers.one(flows.state.continues)) is not None and numbers.chance(2):
             flows.world.continue_(row)
@@ -79,11 +76,25 @@ def _wind_up_once(flows: Steered) -> None:
 # Events.
 
 
-def _any(flows: Steered, numbers: Numbers, kinds: str = "tcs") -> str | None:
+def create(flows: Steered, numbers: Numbers) -> None:
+    """Write a signature."""
+    if len(flows.state.records) <= 60:
+        flows.look(settled=True)
+        play.create(flows.world, numbers)
+
+
+def container(flows: Steered, numbers: Numbers) -> None:
+    """Write a container, perhaps of what is there."""
+    if len(flows.state.records) <= 60:
+        flows.look(settled=True)
+        play.container(flows.world, numbers)
+
+
+def _any(flows: Steered, numbers: Numbers, kinds: str = "tcsw") -> str | None:
     return numbers.one([i for i, record in flows.known().items() if record["k"] in kinds])
 
 
-def _live(flows: Steered, numbers: Numbers, kinds: str = "tcs") -> str | None:
+def _live(flows: Steered, numbers: Numbers, kinds: str = "tcsw") -> str | None:
     found = [i for i, r in flows.known().items() if r["k"] in kinds and flows.state.status(i) not in ENDED]
     return numbers.one(found) if found and not numbers.chance(6) else _any(flows, numbers, kinds)
 
@@ -164,26 +175,27 @@ def step(flows: Steered, numbers: Numbers) -> None:
             flows.look(settled=False)
 
 
-def _running(flows: Steered, numbers: Numbers) -> tuple[str, int] | None:
+def running(flows: Steered, numbers: Numbers) -> tuple[str, int] | None:
+    """Choose a run, now and then one of any age."""
     running = [(i, int(flows.state.record(i)["n"])) for i in flows.state.runs if i in flows.state.records]
     return numbers.one(flows.accepted if numbers.chance(5) else running)
 
 
 def finish(flows: Steered, numbers: Numbers) -> None:
     """A run reports its outcome."""
-    if accepted := _running(flows, numbers):
+    if accepted := running(flows, numbers):
         flows.finish(*accepted, "f" if numbers.chance(3) else "d")
 
 
 def stopped(flows: Steered, numbers: Numbers) -> None:
     """A run that was told to stop is over."""
-    if accepted := _running(flows, numbers):
+    if accepted := running(flows, numbers):
         flows.world.note(flows.world.driver.run("stopped", *accepted))
 
 
 def attempt_failed(flows: Steered, numbers: Numbers) -> None:
     """An attempt fails."""
-    if accepted := _running(flows, numbers):
+    if accepted := running(flows, numbers):
         flows.attempt_failed(*accepted)
 
 
@@ -203,7 +215,7 @@ def overdue(flows: Steered, numbers: Numbers) -> None:
 def offered(flows: Steered, numbers: Numbers) -> None:
     """A row goes out to the task manager."""
     if identifier := numbers.one(flows.rows()):
-        flows.world.driver.run("offered", START_TIMEOUT, identifier, flows.state.record(identifier)["d"])
+        flows.world.driver.run("offered", START_TIMEOUT, identifier, flows.state.record(identifier)["d"], "")
 
 
 def refused(flows: Steered, numbers: Numbers) -> None:
@@ -232,10 +244,21 @@ def pass_time(flows: Steered, numbers: Numbers) -> None:
     flows.world.driver.vanish()
 
 
-_LIST: Sequence[Callable[[Steered, Numbers], None]] = (
-    *(run, run_member, add, close, steer, deliver, deliver_any, turn_away, step, finish, stopped, attempt_failed),
-    *(lapse, overdue, offered, refused, abandon, suspended_too_long, pass_time),
+_LIST: Sequence[Event] = (
+    *(create, container, run, run_member, add, close, steer, deliver, deliver_any, turn_away, step, finish, stopped),
+    *(attempt_failed, lapse, overdue, offered, refused, abandon, suspended_too_long, pass_time),
 )
 EVENTS = {event.__name__: event for event in _LIST}
-WEIGHTS = {"run": 5, "steer": 12, "deliver": 6, "step": 5, "finish": 4, "stopped": 2, "add": 2, "run_member": 2}
-CHOICES = ["create"] * 4 + ["container"] * 3 + [event for event in EVENTS for _ in range(WEIGHTS.get(event, 1))]
+WEIGHTS = {
+    "create": 4,
+    "container": 3,
+    "run": 5,
+    "steer": 12,
+    "deliver": 6,
+    "step": 5,
+    "finish": 4,
+    "stopped": 2,
+    "add": 2,
+    "run_member": 2,
+}
+CHOICES = [event for event in EVENTS for _ in range(WEIGHTS.get(event, 1))]

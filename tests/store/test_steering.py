@@ -10,7 +10,7 @@ from tests.store.driver import Driver
 from tests.store.play import Move
 from tests.store.settings import LONG, QUICK, long, moves_of
 from tests.store.steering import Steered
-from tests.store.steering_play import CHOICES, play_steered, wind_up
+from tests.store.steering_play import CHOICES, EVENTS, play_steered, wind_up
 from tests.store.world import World
 
 MOVES = moves_of(CHOICES, longest=40)
@@ -20,7 +20,7 @@ PARTS = st.sampled_from([(100, 20), (5, 2), (1, 1)])
 def live_through(driver: Driver, moves: list[Move], parts: tuple[int, int]) -> None:
     """Make the moves, take all marks away, and bring everything to its end."""
     flows = Steered(World(driver, budget=parts[0], page=parts[1], lazy=True))
-    play_steered(flows, moves)
+    play_steered(flows, moves, EVENTS)
     wind_up(flows)
 
 

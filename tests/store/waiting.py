@@ -71,6 +71,8 @@ def _moves(state: Snapshot, identifier: str) -> bool:
     """Whether it, or something below, is dispatched or runs."""
     if identifier in state.out or identifier in state.runs or any("~" in slot for slot in state.slots(identifier)):
         return True
+    if state.waits_on_other(identifier):
+        return _moves(state, state.record(identifier)["by"])
     members = (member for member in state.entries("m", identifier) if member in state.records)
     return any(_moves(state, member) for member in members if state.status(member) not in ENDED)
 
@@ -95,7 +97,7 @@ def _run(state: Snapshot, identifier: str) -> Wait | None:
 
 
 def _row(state: Snapshot, identifier: str) -> Wait | None:
-    rows = (identifier, f"!k:{identifier}")
+    rows = (identifier, f"!k:{identifier}", f"!e:{state.record(identifier).get('by')}")
     return next((Wait("row", row) for row in rows if row in state.out), None)
 
 
@@ -135,8 +137,13 @@ def _without_slot(state: Snapshot, identifier: str) -> str | None:
 
 
 def _member(state: Snapshot, identifier: str) -> Wait | None:
-    """A container waits on a member that has been told to run, a chain's member on the one before it."""
+    """A container waits on a member that has been told to run, a chain's member on the one before it.
+
+    A replaced task waits on what replaced it, the cases of a switch on its chooser and on the one that was chosen.
+    """
     record = state.record(identifier)
+    if state.waits_on_other(identifier) and state.status(record["by"]) not in ENDED:
+        return Wait("member", record["by"])
     if record["k"] != "t" and record["st"] == "a":
         moving = (m for m in state.entries("m", identifier) if state.status(m) not in ENDED and _told(state, m))
         if (member := next(moving, None)) is not None:
@@ -148,7 +155,9 @@ def _member(state: Snapshot, identifier: str) -> Wait | None:
             return Wait("slot", stopped)
     if record["st"] == "p" and int(record.get("x", "0")) > 0 and not _told(state, identifier):
         # One that was canceled before its turn is passed over: it ends the chain when its turn comes.
-        earlier = state.entries("m", record["c"])[: int(record["x"])]
+        members, above = state.entries("m", record["c"]), state.record(record["c"])
+        chosen = int(above.get("cx", "0"))
+        earlier = members[: int(record["x"])] if above["k"] == "c" else [members[0], members[chosen]]
         before = next((member for member in reversed(earlier) if state.status(member) not in ENDED), None)
         return Wait("member", before) if before else None
     return None
@@ -175,7 +184,7 @@ def _start(state: Snapshot, identifier: str) -> Wait | None:
             return None
         queued = identifier in state.entries("q", container)
         swarm = state.record(container)
-        opens = "rd" in swarm or state.records.get(swarm.get("c", ""), {}).get("k") == "c"
+        opens = "rd" in swarm or state.records.get(swarm.get("c", ""), {}).get("k", "") in {*"cw"}
         waits = queued and record["st"] == swarm["st"] == "p" and opens
         return Wait("start", container) if waits else None
     if container is None:

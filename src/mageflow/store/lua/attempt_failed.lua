@@ -14,7 +14,9 @@ if r.n ~= ARGV[4] then
 end
 local counted = release(id)
 local status = 'ended'
-if not ENDED[r.st] and overtaken(id) then
+if r.br == ARGV[4] then
+  -- It reported what replaces the task before.
+elseif not ENDED[r.st] and overtaken(id) then
   status = 'superseded'
   if counted then ready_again(id) end
 elseif not ENDED[r.st] and not drop(id) then

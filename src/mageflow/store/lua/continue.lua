@@ -25,7 +25,7 @@ function steps.u()
 end
 
 function steps.n()
-  local key, earlier = P .. 'n:' .. id, '(' .. rec(id).n
+  local key, earlier = P .. 'n:' .. id, '(' .. (rec(id).br or rec(id).n)
   while budget > 0 do
     local made = call('ZRANGEBYSCORE', key, '-inf', earlier, 'LIMIT', 0, PAGE)
     if #made == 0 then return call('ZREM', P .. 'out', ARGV[3]) end

@@ -52,7 +52,7 @@ local function replace(by, check)
   end
   local other, from, to, flat = rec(by), P .. 'b:' .. by, P .. 'b:' .. first, {}
   add(first, 'rn', 1)
-  put(id, { by = by, ck = check == '1' and 1 or nil })
+  put(id, { by = by, br = run, ck = check == '1' and 1 or nil })
   if ENDED[other.st] then
     local source = other.rs or by
     local value = rec(source) and call('HGET', P .. 'b:' .. home(source), source .. ':r')
@@ -77,6 +77,7 @@ local function replace(by, check)
     drop_fields(by, 'lv')
   end
   put(by, { c = first, fo = first ~= id and id or nil, rd = 1 })
+  run_own(by)
   if other.st == 'a' then add(first, 'na', 1) else push(ready, by) end
 end
 
@@ -89,10 +90,10 @@ end
 local counted = release(id)
 local status = 'ended'
 local _, stop = dead(id)
-if not ENDED[r.st] and not stop and overtaken(id) then
+if not ENDED[r.st] and not stop and overtaken(id) and r.br ~= run then
   status = 'superseded'
   if counted then ready_again(id) end
-elseif not ENDED[r.st] and not stop then
+elseif not ENDED[r.st] and not stop and r.br ~= run then
   status = 'recorded'
   call('ZREM', P .. 'out', id)
   if outcome == 'r' then

@@ -560,9 +560,19 @@ local function unhold(id)
   ask_for_slot(container)
 end
 
--- Work off what a mark held, the last first: each goes to the front of its queue, so the order stays.
+-- Work off what a mark held, the last first: each goes to the front of its queue, so the order stays. What is marked again
+-- by now holds all that is left, and so does what waits for a slot.
 local function release_held(id)
-  local list = P .. 'h:' .. id
+  local list, r = P .. 'h:' .. id, rec(id)
+  if not ENDED[r.st] and not r.po then
+    local waits = without_slot(id) == id
+    if waits or r.mk == 's' or r.mk == 'i' then
+      call('ZREM', P .. 'out', '!h:' .. id)
+      if not waits or r.mk then return end
+      call('LREM', list, 0, id)
+      return ask_for_slot(id)
+    end
+  end
   local left = call('LLEN', list)
   while budget > 0 and left > 0 do
     unhold(call('RPOP', list))

@@ -39,8 +39,8 @@ Fields of a record
   xt ttl of the expiry walk   mk mark (s suspended, i interrupted, c canceled)   mw since when   sp stamp of the newest interrupt or cancel   rt stamp at the run's start
   hd on a list of held ones   sl slot given back (0), asked for again (q)   po outcome that waits for the end of a hold
   cx of a switch: the place of the case that was chosen   ch of a task below a chooser: what it chose
-  by of a task: the signature that replaced it   rn how many did, one after the other   ck its result is to be checked
-     when that has ended (1), or now (2)   fo of a replacement: the task that it replaced, where that is not its container
+  by of a task: the signature that replaced it   br the run that returned it   rn how many did, one after the other
+     ck its result is to be checked when that has ended (1), or now (2)   fo of a replacement: the task that it replaced, where that is not its container
   mc sf mt os cl  swarm settings and the gate   own  the swarm's own run came   ac  last activity of an open swarm
 ]]
 local P = string.match(KEYS[1], '^(.*:)')
