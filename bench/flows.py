@@ -7,6 +7,8 @@ import contextlib
 import time
 from collections.abc import AsyncGenerator
 
+from taskiq import AsyncBroker
+
 from bench.bare import SLOTS
 from mageflow import Mageflow, MageflowConfig, ReturnValue, SwarmConfig, TTLConfig
 
@@ -18,10 +20,16 @@ class Flows:
     """Tasks that do nothing, and the flows made of them."""
 
     def __init__(
-        self, url: str, *, namespace: str = "bench", active_ttl: float = 3600.0, done_ttl: float = 300.0
+        self,
+        url: str,
+        *,
+        broker: AsyncBroker | None = None,
+        namespace: str = "bench",
+        active_ttl: float = 3600.0,
+        done_ttl: float = 300.0,
     ) -> None:
         config = MageflowConfig(namespace=namespace, ttl=TTLConfig(active_ttl=active_ttl, done_ttl=done_ttl))
-        self.client = Mageflow(redis_client=url, config=config)
+        self.client = Mageflow(broker, url, config=config)
         self.prefix = f"{{mf:{namespace}}}:"
 
         @self.client.task(name="nothing")
