@@ -155,9 +155,9 @@ def _member(state: Snapshot, identifier: str) -> Wait | None:
             return Wait("slot", stopped)
     if record["st"] == "p" and int(record.get("x", "0")) > 0 and not _told(state, identifier):
         # One that was canceled before its turn is passed over: it ends the chain when its turn comes.
-        members, above = state.entries("m", record["c"]), state.record(record["c"])
+        members, above = state.entries("m", record["c"]), state.records.get(record["c"], {})
         chosen = int(above.get("cx", "0"))
-        earlier = members[: int(record["x"])] if above["k"] == "c" else [members[0], members[chosen]]
+        earlier = [members[0], members[chosen]] if above.get("k") == "w" else members[: int(record["x"])]
         before = next((member for member in reversed(earlier) if state.status(member) not in ENDED), None)
         return Wait("member", before) if before else None
     return None
