@@ -61,6 +61,7 @@ TREE = {
     "NonRetryableError": "MageflowError",
     "RecordedError": "MageflowError",
     "NoCaseError": "RecordedError",
+    "RunFailedError": "RecordedError",
     "SwarmAbandonedError": "RecordedError",
     "TooManyReplacementsError": "RecordedError",
     "WorkerLostError": "RecordedError",
