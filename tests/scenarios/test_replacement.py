@@ -59,7 +59,7 @@ async def test_a_loop_ends_with_the_last_result(planning: Mageflow, server: Serv
     """A task that returns itself until it is done: one result, and the loop does not deepen."""
     task = await planning.asign("countdown", n=20)
     assert await task.aio_run(timeout=20) == "lift-off"
-    records = cast("Iterator[bytes]", server.connection.scan_iter(match="*:s:*"))
+    records = cast("Iterator[bytes]", server.connection.scan_iter(match=server.keys.record("*")))
     containers = {
         above.decode() for key in records if (above := cast("bytes | None", server.connection.hget(key, "c")))
     }
