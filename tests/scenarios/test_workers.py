@@ -264,7 +264,7 @@ async def test_stopped_worker_lets_end_what_it_began_before_its_queue_failed(
     await eventually(lambda: crew.count("first", "started") == 1, "it runs")
     with redis.Redis.from_url(redis_url) as connection:
         connection.delete(f"{Keys(client.config.namespace).queue}:work")
-    await eventually(lambda: "queue cannot be read" in crew.output("first"), "the queue failed")
+    await eventually(lambda: "could not take deliveries" in crew.output("first"), "the queue failed")
     late = await client.asign("after", mageflow_results="late")
     assert await late.aio_run(timeout=10) == "late!"
     first.send_signal(signal.SIGTERM)
