@@ -20,8 +20,8 @@ _ALLOWED = {
     ("cli/worker.py", "import_module"),
     ("testing/contracts/worker.py", "import_module"),
 }
-"""The backend from a fixed table, the module that a person names on the command line, and the function that this process
-itself names to its process pool."""
+"""The backend from a fixed table, the module that a person names on the command line, and the function that a process
+itself names to its own process pool."""
 
 
 def test_every_key_has_the_tag_of_its_namespace() -> None:
