@@ -561,25 +561,24 @@ local function unhold(id)
 end
 
 -- Work off what a mark held, the last first: each goes to the front of its queue, so the order stays. What is marked again
--- by now holds all that is left, and so does what waits for a slot.
+-- by now holds all that is left.
 local function release_held(id)
   local list, r = P .. 'h:' .. id, rec(id)
-  if not ENDED[r.st] and not r.po then
-    local waits = without_slot(id) == id
-    if waits or r.mk == 's' or r.mk == 'i' then
-      call('ZREM', P .. 'out', '!h:' .. id)
-      if not waits or r.mk then return end
-      call('LREM', list, 0, id)
-      return ask_for_slot(id)
-    end
-  end
+  if not ENDED[r.st] and not r.po and (r.mk == 's' or r.mk == 'i') then return call('ZREM', P .. 'out', '!h:' .. id) end
   local left = call('LLEN', list)
   while budget > 0 and left > 0 do
     unhold(call('RPOP', list))
     left = left - 1
   end
-  if left > 0 then return continue('!h:' .. id) end
+  -- What is left of a node that waits for its slot goes on when that is there.
+  local waits = left > 0 and without_slot(id) == id and not r.po and not ENDED[r.st]
+  if left > 0 and not waits then return continue('!h:' .. id) end
   call('ZREM', P .. 'out', '!h:' .. id)
+  if waits then
+    for _ = 1, call('LLEN', list) - left do call('LMOVE', list, list, 'LEFT', 'RIGHT') end
+    call('LREM', list, 0, id)
+    ask_for_slot(id)
+  end
 end
 
 -- The next member in the queue of a swarm, or nothing. One that was started by itself may be in there twice.
