@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -92,3 +93,11 @@ def no_key_stays(request: pytest.FixtureRequest) -> Iterator[None]:
         stale = [line for name in (namespace, f"{namespace}-2") for line in Namespace(client, name).stale()]
         remove(client, f"{{mf:{namespace}*")
     assert not stale, "keys that would stay for ever:\n" + "\n".join(stale)
+
+
+@pytest.fixture(autouse=True)
+def no_lease_is_kept() -> Iterator[None]:
+    """Fail a test after which a worker's thread goes on keeping a lease."""
+    yield
+    kept = [thread for thread in threading.enumerate() if thread.name == "mageflow-beat"]
+    assert not kept, "a worker's lease is kept after its test"

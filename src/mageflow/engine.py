@@ -63,6 +63,8 @@ class Engine:
         self._tasks = tasks
         self._sweeping: asyncio.Task[None] | None = None
         self._starting = asyncio.Lock()
+        self.watch_is_over = False
+        """Whether the worker stopped: what it is handed now is for another one."""
         self._registering: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:
@@ -89,12 +91,15 @@ class Engine:
         Raises:
             StoreUnavailableError: Redis may evict records.
         """
+        self.watch_is_over = False
         if self._sweeping is not None:
             return
         async with self._starting:
             if self._sweeping is not None:
                 return
             await self.store.check_eviction()
+            if self.watch_is_over:  # stopped meanwhile
+                return
             keys = self.store.keys
             self.runner.serve(lambda on_stop: Beat(self.source, keys, self.worker, on_stop))
             sweeper = Sweeper(self.store, self.backend, self.dispatcher)
@@ -113,6 +118,7 @@ class Engine:
         """Take no more deliveries and let running tasks end; the client stays open."""
         await self._stop_work()
         await self.backend.open()
+        self.watch_is_over = False
 
     async def _stop_work(self) -> None:
         try:
@@ -124,6 +130,7 @@ class Engine:
 
     async def stop_watch(self) -> None:
         """End what `keep_watch` began; for after the last delivery has ended."""
+        self.watch_is_over = True
         if self._sweeping is not None:
             self._sweeping.cancel()
             await asyncio.gather(self._sweeping, return_exceptions=True)

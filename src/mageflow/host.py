@@ -36,6 +36,7 @@ class ClientHost:
         client: Client,
     ) -> None:
         self._engines: dict[asyncio.AbstractEventLoop, Engine] = {}
+        self._closing: dict[asyncio.AbstractEventLoop, Engine] = {}
         self._source = source
         self._directory = directory
         self._config = config
@@ -46,6 +47,7 @@ class ClientHost:
         self._server: EmbeddedServer | None = None
         self._opening: dict[asyncio.AbstractEventLoop, asyncio.Lock] = {}
         self._opened_by_worker: set[asyncio.AbstractEventLoop] = set()
+        self._stopped: set[asyncio.AbstractEventLoop] = set()
 
     @property
     def engine(self) -> Engine | None:
@@ -55,26 +57,31 @@ class ClientHost:
     async def open(self) -> Engine:
         """Return the engine of the running loop, opened if need be.
 
-        A worker of the task manager may have a loop of its own, beside that of whoever signs in the same process.
+        A worker of the task manager may have a loop of its own, beside that of whoever signs in the same process. While
+        the engine closes, what still runs on it gets it, and no other.
 
         Raises:
             StoreUnavailableError: Redis cannot be reached.
             EmbeddedServerError: the embedded server cannot be started.
         """
-        engine = self.engine
-        if engine is not None:
-            return engine
         loop = asyncio.get_running_loop()
+        return self._closing.get(loop) or self.engine or await self._open(loop)
+
+    async def _open(self, loop: asyncio.AbstractEventLoop) -> Engine:
         for gone in [other for other in self._engines if other.is_closed()]:
             # The connections went with the loop; the hold on the server did not.
             del self._engines[gone]
             self._opened_by_worker.discard(gone)
+            self._stopped.discard(gone)
             self._opening.pop(gone, None)
-        if not self._engines and self._server is not None:
-            server, self._server = self._server, None
-            await server.release()
+        await self._release_server()
         async with self._opening.setdefault(loop, asyncio.Lock()):
             return self.engine or await self._connect(loop)
+
+    async def _release_server(self) -> None:
+        if not self._engines and not self._closing and self._server is not None:
+            server, self._server = self._server, None
+            await server.release()
 
     async def _connect(self, loop: asyncio.AbstractEventLoop) -> Engine:
         source = self._source
@@ -103,20 +110,25 @@ class ClientHost:
     async def close(self) -> None:
         """Close the engine of the running loop; what runs on it ends first."""
         loop = asyncio.get_running_loop()
-        engine = self._engines.pop(loop, None)
+        async with self._opening.setdefault(loop, asyncio.Lock()):
+            engine = self._engines.pop(loop, None)
         self._opened_by_worker.discard(loop)
-        self._opening.pop(loop, None)
+        if engine is None:
+            return
+        self._closing[loop] = engine
         try:
-            if engine is not None:
-                await engine.close()
+            await engine.close()
         finally:
-            if not self._engines and self._server is not None:
-                server, self._server = self._server, None
-                await server.release()
+            del self._closing[loop]
+            await self._release_server()
 
     async def begin(self, delivery: Delivery, task_name: str) -> Execution | str:
-        """Ask whether a delivery may run; who takes deliveries is a worker."""
-        engine = await self.open()
+        """Ask whether a delivery may run; who takes deliveries is a worker, until it is stopped."""
+        loop = asyncio.get_running_loop()
+        engine = self._closing.get(loop) or self.engine
+        if (loop in self._stopped) if engine is None else engine.watch_is_over:
+            return "worker stopped"
+        engine = engine or await self._open(loop)
         await engine.keep_watch()
         return await engine.runner.begin(delivery, task_name)
 
@@ -134,14 +146,18 @@ class ClientHost:
     async def worker_started(self) -> None:
         """Start what a worker needs beside its deliveries."""
         self._adopt()
+        loop = asyncio.get_running_loop()
+        self._stopped.discard(loop)
         if self.engine is None:
-            self._opened_by_worker.add(asyncio.get_running_loop())
-        engine = await self.open()
+            self._opened_by_worker.add(loop)
+        engine = self.engine or await self._open(loop)
         await engine.keep_watch()
 
     async def worker_stopped(self) -> None:
         """Stop what `worker_started` started."""
-        if asyncio.get_running_loop() in self._opened_by_worker:
+        loop = asyncio.get_running_loop()
+        self._stopped.add(loop)
+        if loop in self._opened_by_worker:
             await self.close()
         elif self.engine is not None:
             await self.engine.stop_watch()

@@ -10,7 +10,8 @@ import pytest
 import redis.asyncio
 
 import mageflow
-from mageflow import AcceptParams, Mageflow, MageflowConfig, Status
+from mageflow import AcceptParams, FlowHandle, Mageflow, MageflowConfig, Status
+from mageflow.backends.base import Delivery
 from mageflow.errors import StoreUnavailableError
 from tests.conftest import MakeClient
 from tests.eventually import eventually
@@ -21,7 +22,7 @@ async def test_redis_is_a_url_a_client_or_the_environment(
     redis_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All three lead to the same flows; of a given client only address and credentials count, and it stays open."""
-    given = redis.asyncio.Redis.from_url(redis_url, decode_responses=True, socket_timeout=0.01)
+    given = redis.asyncio.Redis.from_url(redis_url, decode_responses=True, socket_timeout=0.2)
     config = MageflowConfig(namespace=namespace)
     monkeypatch.setenv("REDIS_URL", redis_url)
     clients = [
@@ -41,7 +42,7 @@ async def test_redis_is_a_url_a_client_or_the_environment(
 
 async def test_given_client_of_a_worker_may_have_any_settings(redis_url: str, namespace: str) -> None:
     """A worker runs on a client that decodes replies and gives up soon, for longer than its time-out."""
-    given = redis.asyncio.Redis.from_url(redis_url, decode_responses=True, socket_timeout=0.05)
+    given = redis.asyncio.Redis.from_url(redis_url, decode_responses=True, socket_timeout=0.2)
     stage = Stage(Mageflow(redis_client=given, config=MageflowConfig(namespace=namespace)))
     async with stage.client.worker():
         handle = await (await stage.client.asign("wait", gate="a")).aio_run_no_wait()
@@ -110,6 +111,47 @@ async def test_exit_of_a_worker_waits_for_its_tasks(make_client: MakeClient) -> 
     assert await handle.status() is Status.DONE
     assert (await late.status() is Status.PENDING) == (stage.got("echo") == [])
     await stage.client.shutdown()
+
+
+async def test_task_may_sign_while_its_worker_stops(make_client: MakeClient) -> None:
+    """What a task does with its client at the exit of the worker opens nothing that would stay open."""
+    stage = Stage(make_client())
+    held, late = asyncio.Event(), asyncio.Event()
+
+    @stage.client.task()
+    async def signs() -> str:
+        held.set()
+        await late.wait()
+        return (await stage.client.asign("echo")).key
+
+    async def serve() -> FlowHandle[str]:
+        async with stage.client.worker():
+            handle = await (await stage.client.asign(signs)).aio_run_no_wait()
+            await held.wait()
+        return handle
+
+    serving = asyncio.create_task(serve())
+    await held.wait()
+    await eventually(lambda: stage.client._host.engine is None, "the client closes")
+    late.set()
+    handle = await serving
+    assert (_tasks(), _threads()) == (set(), set())
+    assert await stage.client.load_signature(await handle.result(1)) is not None
+    await stage.client.shutdown()
+
+
+async def test_delivery_after_the_stop_of_its_worker_is_for_another(make_client: MakeClient) -> None:
+    """A delivery that comes late is left for other workers, and nothing is opened for it."""
+    stage = Stage(make_client())
+    host = stage.client._host
+    await host.worker_started()
+    handle = await (await stage.client.asign("echo", n=1)).aio_run_no_wait()
+    await host.worker_stopped()
+    delivery = Delivery(id=handle.key.rpartition(":")[2], dispatch=1, attempt=0, manager_run="")
+    assert await host.begin(delivery, "echo") == "worker stopped"
+    assert (_tasks(), _threads()) == (set(), set())
+    async with stage.client.worker():
+        assert await handle.result(10) == {"n": 1}
 
 
 async def test_worker_runs_so_many_tasks_at_a_time(make_client: MakeClient) -> None:

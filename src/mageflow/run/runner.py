@@ -58,6 +58,7 @@ class Runner:
         self._tasks = tasks
         self._beat: Beat | None = None
         self._running: dict[tuple[str, int], RunnerExecution] = {}
+        self._beginning = 0
         self._quiet = asyncio.Event()
         self._quiet.set()
 
@@ -68,7 +69,7 @@ class Runner:
         self._beat.start()
 
     async def idle(self) -> None:
-        """Wait until every run that began here has reported its end."""
+        """Wait until every run that began here, or is about to, has reported its end."""
         await self._quiet.wait()
 
     async def close(self) -> None:
@@ -79,6 +80,15 @@ class Runner:
 
     async def begin(self, delivery: Delivery, task_name: str) -> RunnerExecution | str:
         """Ask whether a delivery may run; a text says why not. One round trip."""
+        self._beginning += 1
+        self._quiet.clear()
+        try:
+            return await self._begin(delivery, task_name)
+        finally:
+            self._beginning -= 1
+            self._settle()
+
+    async def _begin(self, delivery: Delivery, task_name: str) -> RunnerExecution | str:
         key = key_of(self.store.config.namespace, delivery.id)
         binding = self._tasks.binding(task_name)
         if binding is None:
@@ -101,7 +111,6 @@ class Runner:
         run, _, *source = answer.extra
         execution = RunnerExecution(self, delivery, binding, key, run=run, source=text(source[0]) if source else "")
         self._running[delivery.id, execution.run] = execution
-        self._quiet.clear()
         if self._beat is not None:
             self._beat.add(delivery.id, execution.run)
         return execution
@@ -109,10 +118,13 @@ class Runner:
     def forget(self, execution: RunnerExecution) -> None:
         """A run reported its end."""
         self._running.pop((execution.id, execution.run), None)
-        if not self._running:
-            self._quiet.set()
+        self._settle()
         if self._beat is not None:
             self._beat.remove(execution.id, execution.run)
+
+    def _settle(self) -> None:
+        if not self._running and not self._beginning:
+            self._quiet.set()
 
     def _stop(self, identifier: str, run: int) -> None:
         if execution := self._running.get((identifier, run)):
