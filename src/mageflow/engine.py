@@ -70,7 +70,8 @@ class Engine:
     async def open(self) -> None:
         """Reach Redis, make the tasks known, connect the task manager."""
         connection_class, settings = connection_of(self.source)
-        self.backend.connect(Address(connection_class=connection_class, settings=settings, send=self.store.send))
+        send, ride = self.store.send, self.store.ride
+        self.backend.connect(Address(connection_class=connection_class, settings=settings, send=send, ride=ride))
         await self.store.connect()
         self._tasks.find()
         definitions = list(self._tasks.definitions.values())

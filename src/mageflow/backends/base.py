@@ -37,14 +37,16 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """Where the flows' Redis is: a connection class of redis-py, its settings, and a way to send one command.
+    """Where the flows' Redis is: a connection class of redis-py, its settings, and two ways to send one command.
 
-    Commands that are sent in the same tick share a pipeline with the flows' own.
+    Commands that are sent in the same tick share a pipeline with the flows' own. One that rides waits for the next of
+    them for so many seconds; a function makes it when it leaves.
     """
 
     connection_class: type[Any]
     settings: Mapping[str, Any]
     send: Callable[..., Awaitable[Any]]
+    ride: Callable[[Callable[[], tuple[Any, ...]], float], Awaitable[Any]]
 
 
 class Verdict(Enum):

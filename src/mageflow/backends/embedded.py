@@ -23,7 +23,7 @@ logger = logging.getLogger("mageflow.embedded")
 
 _TIDY_EVERY = 5.0
 _CLAIM_EVERY = 60.0
-_ACK_AFTER = 0.01
+_ACK_WITHIN = 0.01
 _Entry = tuple[bytes, dict[bytes, bytes]]
 _RESULTS_KEPT = 3600
 _ANY_URL = "redis://"
@@ -37,9 +37,10 @@ class FlowStreamBroker(RedisStreamBroker):
 
     def __init__(self, queue: str) -> None:
         super().__init__(_ANY_URL, queue_name=queue, consumer_group_name=queue)
-        self.send: Callable[..., Awaitable[Any]] | None = None
+        self.address: Address | None = None
+        """The flows' Redis while the client is open."""
         self._acks: dict[str, list[str]] = {}
-        self._acknowledging: asyncio.Task[None] | None = None
+        self._acknowledging: set[asyncio.Task[None]] = set()
 
     def stream_of(self, task_name: str) -> str:
         """Return the stream of a task."""
@@ -53,8 +54,8 @@ class FlowStreamBroker(RedisStreamBroker):
     @override
     async def kick(self, message: BrokerMessage) -> None:
         command = ("XADD", self.stream_of(message.task_name), "*", "data", message.message)
-        if self.send is not None:
-            await self.send(*command)
+        if self.address is not None:
+            await self.address.send(*command)
             return
         async with Redis(connection_pool=self.connection_pool) as redis:
             await redis.execute_command(*command)  # pyright: ignore[reportUnknownMemberType] - untyped **kwargs
@@ -106,27 +107,38 @@ class FlowStreamBroker(RedisStreamBroker):
     @override
     def _ack_generator(self, id: str, queue_name: str) -> Callable[[], Awaitable[None]]:
         async def acknowledge() -> None:
-            self._acks.setdefault(queue_name, []).append(id)
-            if self._acknowledging is None or self._acknowledging.done():
-                self._acknowledging = asyncio.create_task(self._acknowledge(), name="mageflow-ack")
+            if (ids := self._acks.get(queue_name)) is not None:
+                ids.append(id)
+                return
+            self._acks[queue_name] = [id]
+            task = asyncio.create_task(self._acknowledge(queue_name), name="mageflow-ack")
+            self._acknowledging.add(task)
+            task.add_done_callback(self._acknowledging.discard)
 
         return acknowledge
 
-    async def _acknowledge(self) -> None:
-        """Acknowledge what ended within 10 ms in one command; a delivery that comes again meanwhile is turned away."""
-        await asyncio.sleep(_ACK_AFTER)
-        while self._acks:
-            stream, ids = self._acks.popitem()
-            try:
+    async def _acknowledge(self, stream: str) -> None:
+        """Acknowledge what ends until the next command leaves, 10 ms at most; meanwhile it may be delivered again."""
+        group, ids = self.consumer_group_name, self._acks[stream]
+
+        def command() -> tuple[Any, ...]:
+            self._acks.pop(stream, None)
+            return ("XACK", stream, group, *ids)
+
+        try:
+            if self.address is None:
                 async with Redis(connection_pool=self.connection_pool) as redis:
-                    await redis.xack(stream, self.consumer_group_name, *ids)
-            except (RedisError, OSError) as error:
-                logger.warning("%d deliveries were not acknowledged, they may come again: %s", len(ids), error)
+                    await redis.execute_command(*command())  # pyright: ignore[reportUnknownMemberType] - untyped **kwargs
+            else:
+                await self.address.ride(command, _ACK_WITHIN)
+        except (RedisError, OSError) as error:
+            if self._acks.get(stream) is ids:  # it never left
+                del self._acks[stream]
+            logger.warning("%d deliveries were not acknowledged, they may come again: %s", len(ids), error)
 
     async def flush(self) -> None:
         """Wait until everything is acknowledged."""
-        if self._acknowledging is not None:
-            await asyncio.gather(self._acknowledging, return_exceptions=True)
+        await asyncio.gather(*self._acknowledging)
 
 
 def _read(reply: Any) -> list[tuple[str, list[_Entry]]]:
@@ -161,7 +173,7 @@ class EmbeddedBackend(StreamBackend):
     @override
     def connect(self, address: Address) -> None:
         self._flows.connection_pool = self._pool(address)
-        self._flows.send = address.send
+        self._flows.address = address
         results = cast("RedisAsyncResultBackend[Any]", self._flows.result_backend)
         results.redis_pool = self._pool(address)
 
@@ -218,4 +230,4 @@ class EmbeddedBackend(StreamBackend):
     @override
     async def close(self) -> None:
         await super().close()
-        self._flows.send = None
+        self._flows.address = None

@@ -32,6 +32,8 @@ _SYNC_CLASSES: dict[str, type[Any]] = {
 _pack: Callable[[tuple[Any, ...]], bytes] = getattr(hiredis, "pack_command")  # noqa: B009 - its stub is incomplete
 
 RedisSource = redis.asyncio.Redis | str
+Command = tuple[Any, ...] | Callable[[], tuple[Any, ...]]
+"""The words of a command, or what returns them when it leaves."""
 _CLOSED = "the client was closed"
 
 
@@ -81,7 +83,7 @@ class Link:
     def __init__(self, source: RedisSource) -> None:
         connection_class, settings = connection_of(source)
         self._connection = connection_class(socket_timeout=None, protocol=2, retry=Retry(NoBackoff(), 0), **settings)
-        self._waiting: list[tuple[tuple[Any, ...], asyncio.Future[Any]]] = []
+        self._waiting: list[tuple[Command, asyncio.Future[Any]]] = []
         self._under_way: deque[asyncio.Future[Any]] = deque()
         self._wake = asyncio.Event()
         self.closed = False
@@ -94,14 +96,35 @@ class Link:
         Raises:
             RedisError: what the server answered, or that it could not be reached.
         """
+        future = self._put(command)
+        self._wake.set()
+        return await future
+
+    async def ride(self, command: Callable[[], tuple[Any, ...]], within: float) -> Any:
+        """Send a command that can wait: with the next one, or alone after so many seconds; returns its reply.
+
+        Args:
+            command: returns the words of the command, when it leaves.
+            within: seconds.
+
+        Raises:
+            RedisError: as `call`.
+        """
+        future = self._put(command)
+        timer = asyncio.get_running_loop().call_later(within, self._wake.set)
+        try:
+            return await future
+        finally:
+            timer.cancel()
+
+    def _put(self, command: Command) -> asyncio.Future[Any]:
         if self.closed:
             raise redis.ConnectionError(_CLOSED)
         if self._sender is None:
             self._sender = asyncio.create_task(self._send(), name="mageflow-send")
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.append((command, future))
-        self._wake.set()
-        return await future
+        return future
 
     async def run(self, script: Script, keys: Sequence[str], *arguments: str | bytes | int) -> Any:
         """Run a script; load it first where the server does not know it."""
@@ -132,7 +155,7 @@ class Link:
             try:
                 if not self._connection.is_connected:
                     await self._connect()
-                packed = [_pack(command) for command, _ in batch]
+                packed = [_pack(command() if callable(command) else command) for command, _ in batch]
                 self._under_way.extend(future for _, future in batch)
                 await self._connection.send_packed_command(packed, check_health=False)
             except (RedisError, OSError, asyncio.CancelledError) as error:

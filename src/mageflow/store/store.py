@@ -276,6 +276,14 @@ class Store:
         """
         return await self._link.call(*command)
 
+    async def ride(self, command: Callable[[], tuple[Any, ...]], within: float) -> Any:
+        """Send one command once, with the next one of the flows or after `within` seconds.
+
+        Raises:
+            RedisError: what the server answered, or that it could not be reached.
+        """
+        return await self._link.ride(command, within)
+
     async def register(self, definitions: Iterable[TaskDefinition]) -> None:
         """Make task names known in the namespace. One round trip."""
         flat = [value for task in definitions for value in (task.name, task.encode())]
