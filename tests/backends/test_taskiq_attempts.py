@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 import pytest
@@ -17,9 +17,10 @@ from taskiq import (
     TaskiqMessage,
     TaskiqMiddleware,
     TaskiqResult,
+    TaskiqScheduler,
 )
 from taskiq.exceptions import NoResultError
-from taskiq_redis import RedisStreamBroker
+from taskiq_redis import ListRedisScheduleSource, RedisStreamBroker
 from typing_extensions import override
 
 from mageflow import Mageflow, MageflowConfig, NonRetryableError
@@ -52,11 +53,50 @@ async def test_smart_retries_are_obeyed(broker: AsyncBroker, client: Mageflow) -
     assert failures == ["LookupError", "ValueError"]
 
 
+async def test_retries_that_a_scheduler_sends(broker: AsyncBroker, client: Mageflow, redis_url: str) -> None:
+    """A middleware that leaves retries to a schedule source: the flow waits for what the scheduler sends."""
+    source = ListRedisScheduleSource(redis_url, prefix=f"{_queue(broker)}:schedule")
+    broker.add_middlewares(SmartRetryMiddleware(schedule_source=source, default_delay=0.2, use_jitter=False))
+    attempts: list[str] = []
+
+    @broker.task(retry_on_error=True, max_retries=3)
+    async def trial(mageflow_results: str) -> str:
+        attempts.append(mageflow_results)
+        if len(attempts) < 3:
+            raise LookupError("broken")
+        return f"{mageflow_results} at last"
+
+    @broker.task
+    async def first() -> str:
+        return "done"
+
+    async def schedule() -> None:
+        """Send what is due, as `taskiq scheduler` does."""
+        scheduler = TaskiqScheduler(broker, [source])
+        while True:
+            for task in await source.get_schedules():
+                if task.time is not None and task.time <= datetime.now(task.time.tzinfo):
+                    await scheduler.on_ready(source, task)
+            await asyncio.sleep(0.05)
+
+    scheduling = asyncio.create_task(schedule())
+    async with client.worker():
+        assert await (await client.achain([first, trial])).aio_run(timeout=15) == "done at last"
+    scheduling.cancel()
+    await asyncio.wait([scheduling])
+    await source.shutdown()
+    assert attempts == ["done"] * 3
+
+
+def _queue(broker: AsyncBroker) -> str:
+    return broker.queue_name if isinstance(broker, RedisStreamBroker) else ""
+
+
 async def test_retries_of_a_task_signed_elsewhere(
     broker: AsyncBroker, client: Mageflow, redis_url: str, namespace: str
 ) -> None:
     """A client that never saw the function sends the labels of its task along: retries, time limit, the team's own."""
-    queue = broker.queue_name if isinstance(broker, RedisStreamBroker) else ""
+    queue = _queue(broker)
     stranger = RedisStreamBroker(redis_url, queue_name=queue, consumer_group_name=queue)
     web = Mageflow(stranger, redis_url, config=MageflowConfig(namespace=namespace))
     seen: list[dict[str, Any]] = []

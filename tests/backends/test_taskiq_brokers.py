@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 
@@ -11,7 +12,7 @@ from taskiq import (
     AsyncBroker,
     InMemoryBroker,
 )
-from taskiq_redis import ListQueueBroker, RedisStreamBroker
+from taskiq_redis import ListQueueBroker, PubSubBroker, RedisStreamBroker
 
 from mageflow import Mageflow, MageflowConfig, SwarmConfig
 from mageflow.store.keys import Keys
@@ -101,6 +102,33 @@ async def test_worker_of_a_list_warns_of_its_end(
     async with Mageflow(broker, redis_url, config=MageflowConfig(namespace=namespace)).worker():
         warned = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert ["socket_timeout=None" in text for text in warned] == warns
+
+
+async def test_publishing_broker_runs_each_task_once(redis_url: str, namespace: str) -> None:
+    """Each worker of a `PubSubBroker` hears of each task and one runs it; what none heard comes again by its row."""
+    ran: list[int] = []
+
+    def member(queue: str) -> tuple[Mageflow, Any]:
+        broker = PubSubBroker(redis_url, queue_name=queue, socket_timeout=None)
+
+        @broker.task("note")
+        async def note(number: int) -> int:
+            ran.append(number)
+            return number
+
+        return Mageflow(broker, redis_url, config=MageflowConfig(namespace=namespace)), note
+
+    (client, note), (other, _) = [member(f"{Keys(namespace).queue}:team") for _ in range(2)]
+    await client.startup()
+    unheard = await (await client.asign(note, number=-1)).aio_run_no_wait()
+    async with client.worker(), other.worker():
+        members = [await client.asign(note, number=number) for number in range(20)]
+        swarm = await client.aswarm(members, is_swarm_closed=True)
+        assert await swarm.aio_run(timeout=15) == list(range(20))
+        assert await unheard.result(15) == -1
+    assert sorted(ran) == list(range(-1, 20))
+    await client.shutdown()
+    await asyncio.get_running_loop().shutdown_asyncgens()  # the broker leaves its subscription to the end of the loop
 
 
 async def test_memory_broker_in_place(redis_url: str, namespace: str) -> None:

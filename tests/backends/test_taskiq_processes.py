@@ -86,10 +86,10 @@ class Shop:
         text = _SHOP.format(kind=self.kind.__name__, url=self.url, queue=self.queue, namespace=self.namespace)
         (self.folder / "shop.py").write_text(text)
 
-    async def start(self) -> None:
+    async def start(self, *options: str) -> None:
         """Start the workers and wait until each is ready."""
         arguments = ["-m", "taskiq", "worker", "shop:broker", "--log-level", "WARNING"]
-        arguments += ["--workers", str(_WORKERS), "--max-threadpool-threads", "20"]
+        arguments += ["--workers", str(_WORKERS), "--max-threadpool-threads", "20", *options]
         with (self.folder / "output").open("wb") as output:
             self.process = subprocess.Popen(  # noqa: ASYNC220 - it is not waited for
                 [sys.executable, *arguments],
@@ -193,4 +193,25 @@ async def test_workers_end_gracefully(shop: Shop) -> None:
     await eventually(lambda: cast("Any", shop.process).poll() is not None, "the workers ended", 20, found=shop.output)
     assert [await handle.status() for handle in handles] == [Status.DONE, Status.DONE]
     assert len(shop.noted("event")) == 2 * _WORKERS
+    await client.shutdown()
+
+
+@pytest.mark.timeout(90)
+@pytest.mark.parametrize("shop", [RedisStreamBroker], indirect=True)
+async def test_workers_that_reload_their_code(shop: Shop) -> None:
+    """With `--reload` a task that runs when the code changes ends, and later flows run the new code."""
+    await shop.start("--reload", "--reload-dir", str(shop.folder))
+    client = shop.stranger()
+    shop.hold()
+    handle = await (await client.asign("work", number=1)).aio_run_no_wait()
+    await eventually(lambda: len(shop.noted("started")) == 1, "the task runs", 20, found=shop.output)
+    module = shop.folder / "shop.py"
+    module.write_text(module.read_text().replace("return number", "return number + 1000"))
+    shop.let_go()
+    assert await handle.result(20) == 1
+    await eventually(
+        lambda: len(shop.noted("event")) == 3 * _WORKERS, "the workers started anew", 40, found=shop.output
+    )
+    assert await (await client.asign("work", number=2)).aio_run(timeout=20) == 1002
+    assert len(shop.noted("started")) == 2
     await client.shutdown()
