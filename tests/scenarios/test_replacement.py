@@ -37,6 +37,10 @@ def planning(client: Mageflow) -> Mageflow:
         planned: Any = await client.asign(msg["task"], n=2)
         return planned
 
+    @client.task(name="number-or-plan", retries=2)
+    async def number_or_plan(msg: Message) -> int | Signature[Any, int]:
+        return await client.asign(msg["task"], n=2)
+
     @client.task(name="given")
     async def given(key: str) -> Any:
         return await client.load_signature(key)
@@ -87,11 +91,14 @@ async def test_replacement_in_any_place(planning: Mageflow, stage: Stage, place:
         assert await switch.aio_run(timeout=10) == {"n": 4}
 
 
-async def test_result_is_checked_against_the_annotation_of_the_task(planning: Mageflow, stage: Stage) -> None:
+@pytest.mark.parametrize("name", ["number", "number-or-plan"])
+async def test_result_is_checked_against_the_annotation_of_the_task(
+    planning: Mageflow, stage: Stage, name: str
+) -> None:
     """A replacement's result that fits the annotation is the task's; one that does not fails it for good."""
-    fits = await planning.asign("number", task="double")
+    fits = await planning.asign(name, task="double")
     assert await fits.aio_run(timeout=10) == 4
-    task = await planning.asign("number", task="echo", error_callbacks=["on_error"])
+    task = await planning.asign(name, task="echo", error_callbacks=["on_error"])
     with pytest.raises(FlowFailedError, match="InvalidMessageError"):
         await task.aio_run(timeout=10)
     await eventually(lambda: len(stage.got("on_error")) == 1, "its error callback fires once")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast, get_origin, get_type_hints
+from types import UnionType
+from typing import Any, Union, cast, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnnotation
@@ -15,6 +16,7 @@ from mageflow.errors import InvalidMessageError
 from mageflow.flow.choice import Tell, discriminator_of
 from mageflow.flow.message import ERROR_FIELD, EVERYTHING, RESULT_FIELD, injection_of
 from mageflow.flow.payload import Injection, Json
+from mageflow.flow.signature import Persisted
 from mageflow.run.behaviour import PLAIN, Behaviour, signature_parameter
 
 WHOLE_MESSAGE = ("msg", "message")
@@ -129,7 +131,7 @@ def bind(
     filled = {*skip, signature}
     parameters = [p for p in inspect.signature(function).parameters.values() if p.name not in filled]
     first = parameters[0].name if parameters else None
-    returns = _adapter(hints.get("return", inspect.Signature.empty))
+    returned = _values_of(hints.get("return", inspect.Signature.empty))
     annotation = input_validator if input_validator is not None else hints.get(first or "", None)
     if first is not None and _is_model(annotation):
         model, whole = cast("type[BaseModel]", annotation), True
@@ -144,8 +146,8 @@ def bind(
         model=model,
         whole=whole,
         argument=None if leads or not whole else first,
-        returns=returns,
-        tell=discriminator_of(hints.get("return")),
+        returns=_adapter(returned),
+        tell=discriminator_of(returned),
         behaviour=behaviour,
         signature=signature,
         limit=limit if behaviour.stagger else None,
@@ -186,6 +188,19 @@ def _model_of_parameters(name: str, parameters: list[inspect.Parameter], hints: 
             fields[parameter.name] = (hints.get(parameter.name, Any), default)
     config = ConfigDict(extra="allow" if extra == "allow" else "ignore", arbitrary_types_allowed=True)
     return create_model(f"{name} arguments", __config__=config, **fields)
+
+
+def _values_of(annotation: Any) -> Any:
+    """Return the annotation of results, without the signatures that may replace the task."""
+    if get_origin(annotation) not in (Union, UnionType):
+        return annotation
+    parts = [part for part in get_args(annotation) if not _is_signature(part)]
+    return Union[tuple(parts)] if parts else inspect.Signature.empty  # noqa: UP007 - of as many as there are
+
+
+def _is_signature(annotation: Any) -> bool:
+    origin = get_origin(annotation) or annotation
+    return isinstance(origin, type) and issubclass(origin, Persisted)
 
 
 def _adapter(annotation: Any) -> TypeAdapter[Any] | None:

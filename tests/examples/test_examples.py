@@ -1,4 +1,4 @@
-"""The examples for synchronous programs run."""
+"""The examples of one file run."""
 
 from __future__ import annotations
 
@@ -26,13 +26,26 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, st
     return dict(os.environ)
 
 
-def test_script_prints_its_result(environment: dict[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("script", "arguments", "printed"),
+    [
+        ("script", [], "285"),
+        ("loop", [], "ready: export 7 after 3 looks"),
+        ("fan_out", [], "['/', '/blog', '/docs', '/docs/guide']"),
+        ("map_reduce", ["one", "two"], "{'a': 3, 'b': 2, 'c': 1}"),
+    ],
+)
+def test_script_prints_its_result(
+    environment: dict[str, str], tmp_path: Path, script: str, arguments: list[str], printed: str
+) -> None:
     """The script makes a flow, works it off and leaves with its result."""
-    command = [sys.executable, "-W", "error", str(EXAMPLES / "script.py")]
+    (tmp_path / "one").write_text("a b a")
+    (tmp_path / "two").write_text("c b a")
+    command = [sys.executable, "-W", "error", str(EXAMPLES / f"{script}.py"), *arguments]
     finished = subprocess.run(
         command, capture_output=True, text=True, timeout=25, check=False, env=environment, cwd=tmp_path
     )
-    assert (finished.returncode, finished.stdout.strip()) == (0, "285"), finished.stderr
+    assert (finished.returncode, finished.stdout.strip()) == (0, printed), finished.stderr
 
 
 @pytest.fixture
