@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 
-from tests.chaos.evidence import Evidence, Execution
+from tests.chaos.evidence import REPORT, Evidence, Execution
 from tests.chaos.expected import Expectations
 from tests.chaos.flows import digest
 from tests.chaos.load import Node
@@ -17,8 +17,8 @@ from tests.store.waiting import why
 
 _RECOVERY = 10.0
 """Seconds after which a killed worker's run must have begun again, where nothing else is wrong."""
-_REPORT = 5.0
-"""Seconds that a word may need to a worker whose machine is busy."""
+_BREAKING = 10.0
+"""Seconds within which a process has ended whose task manager gives up because of an outage."""
 _STAYING = re.compile(r"out|runs|workers|tasks|lo|drafts|beat|gap|stamp|ix:[a-z]|queue:.*")
 
 
@@ -40,6 +40,7 @@ class Audit:
         }
         self._canceled_calls = [call for call in named.values() if self._state.status(call.id) == "c"]
         self._expect = Expectations(canceled=frozenset(call.id for call in self._canceled_calls))
+        self._breaks = {broken.own: broken.at for broken in evidence.breaks}
 
     def faults(self) -> Iterator[str]:
         """Yield every fault; one of a flow names the signature in its plan."""
@@ -50,6 +51,7 @@ class Audit:
         yield from self._repetitions()
         yield from self._late_starts()
         yield from self._clean_leaves()
+        yield from self._broken()
         yield from self._slow_recoveries()
         yield from self._bounds()
         yield from self._leftovers()
@@ -186,12 +188,21 @@ class Audit:
 
     def _repeatable(self, first: Execution, second: Execution) -> bool:
         """Whether the first was interrupted, or its worker died or froze before the outcome was recorded."""
-        death = self._evidence.deaths.get(first.process)
-        if death is not None and death <= second.began:
+        ends = (self._evidence.deaths.get(first.process), self._breaks.get(first.own))
+        if any(end is not None and end <= second.began and self._unreported(first, end) for end in ends):
             return True
         if any(freeze.touches(first) for freeze in self._evidence.freezes):
             return True
         return self._steered(first.id, first.began, second.began, "interrupt")
+
+    def _unreported(self, execution: Execution, until: float) -> bool:
+        """Whether the outcome may not have been recorded by then: for that the server must answer for a while."""
+        if execution.ended is None:
+            return True
+        since, outages = execution.ended, self._evidence.outages
+        # What broke is tried again after a pause, that grows with the outage.
+        away = sum(max(0.0, min(until, outage.ended + REPORT) - max(since, outage.began)) for outage in outages)
+        return until - since <= REPORT + away
 
     def _steered(self, identifier: str, since: float, until: float, *verbs: str) -> bool:
         """Whether one of these calls reached a signature within a time."""
@@ -204,7 +215,7 @@ class Audit:
         calls = {call.id: call for call in self._canceled_calls}
         for execution in self._evidence.executions:
             for above in self._path(execution.id):
-                late = above in calls and execution.began > calls[above].ended + _REPORT
+                late = above in calls and execution.began > calls[above].ended + REPORT
                 if late and not any(freeze.touches(execution) for freeze in self._evidence.freezes):
                     yield f"{execution.name}: {execution.id} began after {above} was canceled"
 
@@ -213,8 +224,19 @@ class Audit:
         for leave in self._evidence.leaves:
             if leave.code:
                 yield f"the worker {leave.process} left with {leave.code}"
-            cut = (e for e in self._evidence.executions if e.process == leave.process and e.end is None)
+            here = (e for e in self._evidence.executions if e.process == leave.process and e.own not in self._breaks)
+            cut = (e for e in here if e.end is None)
             yield from (f"{e.name}: {e.id} was cut off by the clean end of worker {e.process}" for e in cut)
+
+    def _broken(self) -> Iterator[str]:
+        """Check that no process ends by itself, unless its task manager gives up because it lost its server."""
+        for broken in self._evidence.breaks:
+            times = [(outage.began, outage.ended) for outage in self._evidence.outages]
+            times += [
+                (freeze.began, freeze.ended) for freeze in self._evidence.freezes if freeze.process == broken.process
+            ]
+            if not any(began <= broken.at <= ended + _BREAKING for began, ended in times):
+                yield f"process {broken.own} of the worker {broken.process} ended by itself: {broken.error}"
 
     def recoveries(self) -> Iterator[tuple[Execution, float]]:
         """Yield what a kill cut off and how long it took to begin again, where nothing else went on meanwhile."""
@@ -225,7 +247,7 @@ class Audit:
         for executions in self._executions.values():
             for first, second in itertools.pairwise(executions):
                 death = evidence.deaths.get(first.process)
-                if death is None or first.end is not None or first.began > death:
+                if death is None or first.end is not None or first.began > death or first.own in self._breaks:
                     continue
                 more = [(other, other) for other in evidence.deaths.values() if other != death]
                 quiet = not any(ended >= death and began <= second.began for began, ended in (*disturbed, *more))

@@ -85,12 +85,13 @@ class Run:
         await self._idle()
         outcomes = await asyncio.gather(*(self._outcome(flow) for flow in flows))
         state = take_snapshot(self.server.client, NAMESPACE)
-        executions, made = read_records(self.crew.folder)
+        records = read_records(self.crew.folder)
         report = await self.client.repair()
         return Evidence(
             flows=flows,
-            executions=executions,
-            made=made,
+            executions=records.executions,
+            made=records.made,
+            breaks=records.breaks,
             state=state,
             outcomes={flow.name: told for flow, told in zip(flows, outcomes, strict=True) if told is not None},
             deaths=dict(self.crew.deaths),
@@ -157,7 +158,8 @@ class Run:
         ids = {flow.id for flow in flows}
 
         def running() -> list[int]:
-            return [e.process for e in read_records(self.crew.folder)[0] if e.id in ids and e.end is None]
+            executions = read_records(self.crew.folder).executions
+            return [e.process for e in executions if e.id in ids and e.end is None]
 
         await eventually(lambda: len(running()) > 5, "the last tasks run", self.plan.patience)
         processes = running()
@@ -329,6 +331,7 @@ async def run_chaos(plan: Plan, folder: Path, rabbitmq: RabbitMQ | None = None) 
             summary = (
                 f"seed {plan.seed}: {len(evidence.flows)} flows, {len(evidence.executions)} executions, "
                 f"{crew.kills} workers killed, {len(crew.leaves)} left, {len(crew.freezes)} frozen, "
+                f"{len(evidence.breaks)} broken, "
                 f"server killed {server.kills} and stopped {server.pauses} times, "
                 f"broker restarted {len(run.restarts)} times, "
                 f"steered {dict(calls)}, waits seen {dict(evidence.whys)}, {time.monotonic() - began:.0f} s"

@@ -16,19 +16,23 @@ from tests.chaos.flows import RECORDS
 from tests.chaos.load import Node
 from tests.store.snapshot import Snapshot
 
-_REPORT = 5.0
-"""Seconds that the report of an execution may take where the server dies or stops."""
+REPORT = 5.0
+"""Seconds that the report of an execution may take where the machine is busy."""
 
 
 @dataclass(kw_only=True)
 class Execution:
-    """One execution of user code; `end` is how it ended: ended, failed, stopped, or nothing at all."""
+    """One execution of user code; `end` is how it ended: ended, failed, stopped, or nothing at all.
+
+    `process` is its worker, a group of processes, `own` the one of them in which it ran.
+    """
 
     id: str
     name: str
     run: int
     attempt: int
     process: int
+    own: int
     began: float
     end: str | None = None
     ended: float | None = None
@@ -62,6 +66,16 @@ class Outage:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Break:
+    """A process of a worker (`own`, of `process`) that ended by an error of its own."""
+
+    process: int
+    own: int
+    at: float
+    error: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Leave:
     """A process that was told to leave in the clean way, and did."""
 
@@ -81,7 +95,7 @@ class Freeze:
 
     def touches(self, execution: Execution) -> bool:
         """Whether it fell into an execution."""
-        over = execution.ended is not None and execution.ended + _REPORT < self.began
+        over = execution.ended is not None and execution.ended + REPORT < self.began
         return execution.process == self.process and execution.began <= self.ended and not over
 
 
@@ -107,6 +121,7 @@ class Evidence:
     made: list[Made] = field(default_factory=list[Made])
     outcomes: dict[str, Outcome] = field(default_factory=dict[str, Outcome])
     deaths: dict[int, float] = field(default_factory=dict[int, float])
+    breaks: list[Break] = field(default_factory=list[Break])
     leaves: list[Leave] = field(default_factory=list[Leave])
     freezes: list[Freeze] = field(default_factory=list[Freeze])
     outages: list[Outage] = field(default_factory=list[Outage])
@@ -126,18 +141,32 @@ class Evidence:
         return found
 
 
-def read_records(folder: Path) -> tuple[list[Execution], list[Made]]:
+@dataclass(kw_only=True)
+class Records:
+    """What the tasks and their workers wrote down."""
+
+    executions: list[Execution]
+    made: list[Made]
+    breaks: list[Break]
+
+
+def read_records(folder: Path) -> Records:
     """Read what the tasks wrote down."""
     return parse_records((folder / RECORDS).read_text().splitlines())
 
 
-def parse_records(lines: Iterable[str]) -> tuple[list[Execution], list[Made]]:
-    """Put beginnings and ends together; and what was created."""
+def parse_records(lines: Iterable[str]) -> Records:
+    """Put beginnings and ends together; and what was created, and what broke."""
     found: dict[tuple[str, int], Execution] = {}
     made: list[Made] = []
+    breaks: list[Break] = []
     for line in lines:
         about = json.loads(line)
-        what, at, place = about.pop("what"), about.pop("at"), (about["id"], about["run"])
+        what, at = about.pop("what"), about.pop("at")
+        if what == "broke":
+            breaks.append(Break(at=at, **about))
+            continue
+        place = (about["id"], about["run"])
         if what == "made":
             made.append(Made(by=about["id"], name=about["child"], id=about["made"]))
         elif what == "began":
@@ -145,7 +174,7 @@ def parse_records(lines: Iterable[str]) -> tuple[list[Execution], list[Made]]:
             found[place] = Execution(began=at, **about)
         else:
             found[place].end, found[place].ended = what, at
-    return list(found.values()), made
+    return Records(executions=list(found.values()), made=made, breaks=breaks)
 
 
 def take_snapshot(client: redis.Redis, namespace: str) -> Snapshot:

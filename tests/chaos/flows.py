@@ -48,10 +48,16 @@ class Recorder:
         """Note what happened to the current run; one write, which a kill leaves out or leaves whole."""
         run = current_run.get()
         assert run is not None
-        about = {"id": run.id, "run": run.run, "attempt": run.attempt, "name": message["name"]}
+        self._write(what, id=run.id, run=run.run, attempt=run.attempt, name=message["name"], **more)
+
+    def broke(self, error: BaseException) -> None:
+        """Note that this process ends by an error of its own."""
+        self._write("broke", error=repr(error))
+
+    def _write(self, what: str, **about: str | int) -> None:
         # A worker is a group of processes: those of TaskIQ's command have one for their tasks.
-        line = {**about, "what": what, "process": os.getpgrp(), "at": time.monotonic(), **more}
-        os.write(self._file, json.dumps(line).encode() + b"\n")
+        place = {"process": os.getpgrp(), "own": os.getpid(), "at": time.monotonic()}
+        os.write(self._file, json.dumps({**about, "what": what, **place}).encode() + b"\n")
 
     @contextlib.contextmanager
     def execution(self, message: Message) -> Generator[None]:

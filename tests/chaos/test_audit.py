@@ -11,7 +11,18 @@ import pytest_asyncio
 
 from tests.chaos.audit import audit
 from tests.chaos.chaos import Plan, run_chaos
-from tests.chaos.evidence import Evidence, Execution, Freeze, Leave, Made, Outcome, Steering, parse_records
+from tests.chaos.evidence import (
+    Break,
+    Evidence,
+    Execution,
+    Freeze,
+    Leave,
+    Made,
+    Outage,
+    Outcome,
+    Steering,
+    parse_records,
+)
 from tests.chaos.load import Node
 
 
@@ -226,6 +237,17 @@ def _cut_off_by_leave(planted: Planted) -> None:
     planted.evidence.leaves.append(Leave(process=cut.process, began=0.0, ended=cut.began + 1, code=0))
 
 
+def _broke(planted: Planted) -> None:
+    planted.evidence.breaks.append(Break(process=1, own=2, at=100.0, error="ValueError()"))
+
+
+def _ran_after_long_dead(planted: Planted) -> None:
+    first = planted.executions[planted.done_task().id][0]
+    assert first.ended is not None
+    planted.again(first, began=first.ended + 20)
+    planted.evidence.deaths[first.process] = first.ended + 10
+
+
 def _left_in_error(planted: Planted) -> None:
     planted.evidence.leaves.append(Leave(process=1, began=0.0, ended=1.0, code=1))
 
@@ -288,6 +310,8 @@ _PLANTS: dict[str, Callable[[Planted], None]] = {
     "not Outcome(status='c'": _canceled_untold,
     "was cut off by the clean end": _cut_off_by_leave,
     "left with 1": _left_in_error,
+    "ended by itself": _broke,
+    "ran again for no reason: ": _ran_after_long_dead,
     "s after its worker was killed": _slow_recovery,
     "created child as ['01ANOTHER'": _created_twice,
     "created child as []": _created_nothing,
@@ -320,9 +344,9 @@ def test_planted_fault_is_found(quiet: Evidence, message: str) -> None:
     assert any(message in fault for fault in faults), faults
 
 
-@pytest.mark.parametrize("cause", ["death", "freeze", "interrupt of a container", "next attempt"])
+@pytest.mark.parametrize("cause", ["death", "break", "outage", "freeze", "interrupt of a container", "next attempt"])
 def test_repetition_with_a_cause_is_none(quiet: Evidence, cause: str) -> None:
-    """An execution may be repeated when its worker died or froze, after an interrupt, or as the next attempt."""
+    """An execution may be repeated when its worker died, broke or froze, after an interrupt, as the next attempt."""
     planted = Planted(quiet)
     swarm = planted.done_swarm()
     first = planted.executions[planted.done_members(swarm)[0].id][0]
@@ -331,6 +355,10 @@ def test_repetition_with_a_cause_is_none(quiet: Evidence, cause: str) -> None:
     assert first.ended is not None
     if cause == "death":
         planted.evidence.deaths[first.process] = first.ended
+    elif cause in {"break", "outage"}:
+        outage = Outage(began=first.ended, ended=first.ended + (60 if cause == "outage" else 0))
+        broken = Break(process=first.process, own=first.own, at=outage.ended + 4, error="")
+        planted.evidence.outages, planted.evidence.breaks = [outage], [broken]
     elif cause == "freeze":
         planted.evidence.freezes = [Freeze(process=first.process, began=first.began, ended=first.ended)]
     elif cause == "next attempt":
@@ -343,14 +371,17 @@ def test_repetition_with_a_cause_is_none(quiet: Evidence, cause: str) -> None:
 
 def test_beginnings_and_ends_are_put_together() -> None:
     """What a killed worker wrote has no end; every run has its own execution; what it created is kept."""
-    about: dict[str, str | float] = {"id": "1", "name": "a", "process": 7}
+    about: dict[str, str | float] = {"id": "1", "name": "a", "process": 7, "own": 8}
     lines: list[dict[str, str | float]] = [
         {**about, "run": 1, "attempt": 1, "what": "began", "at": 1.0},
         {**about, "run": 2, "attempt": 1, "what": "began", "at": 2.0},
         {**about, "run": 2, "attempt": 1, "what": "ended", "at": 3.0},
     ]
     lines.append({**about, "run": 2, "attempt": 1, "what": "made", "at": 2.5, "child": "b", "made": "2"})
-    (first, second), made = parse_records(json.dumps(line) for line in lines)
-    assert made == [Made(by="1", name="b", id="2")]
+    lines.append({"process": 7, "own": 8, "what": "broke", "at": 4.0, "error": "no"})
+    records = parse_records(json.dumps(line) for line in lines)
+    first, second = records.executions
+    assert records.breaks == [Break(process=7, own=8, at=4.0, error="no")]
+    assert records.made == [Made(by="1", name="b", id="2")]
     assert (first.end, first.ended) == (None, None)
     assert (second.end, second.began, second.ended) == ("ended", 2.0, 3.0)
