@@ -16,6 +16,8 @@ class Model(Transitions):
     def __init__(self, crash_limit: int) -> None:
         super().__init__()
         self.crash_limit = crash_limit
+        self.newest_start = 0
+        """When the row was offered that was offered last among those that started."""
 
     # Verbs of the user: each returns the code of a refusal, or None.
 
@@ -227,6 +229,7 @@ class Model(Transitions):
         task.dispatch, task.attempts = task.accepted = (dispatch, attempts)
         task.row, task.running, task.status = False, True, "a"
         task.started_at = self.stamps
+        self.newest_start = max(self.newest_start, task.offered_at)
         task.run += 1
         return "run"
 
@@ -270,7 +273,7 @@ class Model(Transitions):
         self._end(task, status)
         return "recorded"
 
-    def attempt_failed(self, task: Node, run: int, used: int) -> str:
+    def attempt_failed(self, task: Node, run: int, used: int, delay: int) -> str:
         """An attempt failed, another is to come."""
         if refused := self._current(task, run):
             return refused
@@ -281,7 +284,7 @@ class Model(Transitions):
             return self._discard(task, was_running=was_running)
         if self._drop(task):
             return "ended"
-        task.attempts, task.row, task.offers = used, True, 1
+        task.attempts, task.row, task.offers, task.offered_at = used, True, 1, delay
         return "recorded"
 
     def stopped(self, task: Node, run: int) -> str:
@@ -305,11 +308,22 @@ class Model(Transitions):
             task.row = False
             self._ready_again(task)
 
-    def overdue(self, task: Node) -> None:
-        """The sweeper comes upon a row that is due."""
+    def offered(self, task: Node) -> None:
+        """A row goes out to the task manager."""
+        task.offers += 1
+        task.offered_at = 0
+
+    def overdue(self, task: Node, *, queue_empty: bool) -> bool:
+        """The sweeper comes upon a row that is due; returns whether it offers the row again.
+
+        At once, twice at most, if its message must be lost: the queue is empty, or what was offered later has started.
+        """
         if task.row and task.held is not None:
             task.row = False
             self._ready_again(task)
+            return task.row
+        lost = queue_empty or self.newest_start > task.offered_at
+        return task.row and (task.offers == 0 or (lost and task.offers <= 2))
 
     def to_stop(self, task: Node, run: int) -> bool:
         """Whether a run that its worker reports alive is to be stopped."""

@@ -45,6 +45,8 @@ class Node:
     dispatch: int = 0
     attempts: int = 0
     offers: int = 0
+    offered_at: int = 0
+    """When its row was offered; of a retry, when that is due. Time stands still at 0."""
     lapses: int = 0
     run: int = 0
     accepted: tuple[int, int] | None = None

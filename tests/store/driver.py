@@ -38,6 +38,7 @@ for _, key in ipairs(redis.call('KEYS', '*')) do
 end
 """
 
+_CLOCK = "call('TIME')"
 NAMES = [
     "commit",
     "start",
@@ -65,7 +66,8 @@ class ScriptError(Exception):
 class Driver:
     """One connection, one namespace.
 
-    `budget` and `page` replace the constants of the scripts, so that small flows are worked off in many parts.
+    `budget` and `page` replace the constants of the scripts, so that small flows are worked off in many parts. Time
+    stands still and each example counts its operations: ids, and with them all choices, are the same at each repeat.
     """
 
     def __init__(self, url: str) -> None:
@@ -97,6 +99,7 @@ class Driver:
     def begin(self, settings: str, *, budget: int, page: int) -> None:
         """Empty the database and choose how much one script does."""
         self.settings = settings
+        self._operations = itertools.count(1)
         self.call("FLUSHDB")
         if (budget, page) not in self._shas:
             self._shas[budget, page] = {name: self._load(name, budget, page) for name in NAMES}
@@ -104,6 +107,8 @@ class Driver:
 
     def _load(self, name: str, budget: int, page: int) -> bytes:
         source: str = getattr(scripts, name.upper()).source
+        assert source.count(_CLOCK) == 1
+        source = source.replace(_CLOCK, "{ 1700000000, 0 }")
         if "local budget" in source:
             source, budgets = re.subn(r"local budget = \d+", f"local budget = {budget}", source)
             source, pages = re.subn(r"local PAGE = \d+", f"local PAGE = {page}", source)

@@ -134,3 +134,21 @@ def test_nesting_has_a_limit(driver: Driver) -> None:
     world.check()
     assert world.commit([*world.parts(deep := chain_below(64)), world.new(deep)]) == "too_deep"
     wind_up(world)
+
+
+def test_removal_overtakes_the_expiry_of_a_flow(driver: Driver) -> None:
+    """A flow that is removed while its records are being given their lifetime goes as a whole."""
+    world = World(driver, budget=1, page=1, lazy=True)
+    chain = Node(kind="c", members=many(2))
+    root = Node(kind="s", members=[chain], closed=True)
+    world.create(root)
+    world.check()
+    world.steer(root, "cancel")
+    expiry = f"!x:{world.ids[root]}"
+    while expiry not in world.rows() or f"s:{world.ids[chain]}" not in driver.snapshot().expiring:
+        world.continue_(min(row for row in world.rows() if row[0] == "!"))
+    assert f"s:{world.ids[root]}" not in driver.snapshot().expiring
+    world.steer(root, "remove")
+    world.check()
+    assert not world.state.records
+    wind_up(world)

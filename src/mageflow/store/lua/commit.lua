@@ -422,10 +422,12 @@ function steering.resume(id)
   release_held(id)
 end
 
+-- An expiry that is under way begins again, with another lifetime.
 function steering.remove(id)
   cancel(id)
   put(id, { re = 'removed' })
   drop_fields(id, 'xt')
+  call('UNLINK', P .. 'x:' .. id)
   if num(rec(id), 'lv') == 0 then continue('!x:' .. id) end
 end
 
