@@ -11,7 +11,7 @@ from mageflow.testing.contracts import BackendContracts, Subject
 from tests.hatchet.process import Address
 from tests.hatchet.subjects import call, make_client, serve
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.servers]
+pytestmark = [pytest.mark.timeout(300), pytest.mark.servers]
 
 
 class TestHatchet(BackendContracts):

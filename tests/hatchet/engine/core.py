@@ -146,7 +146,7 @@ class Engine:
             and all(worker.free(kind) >= count for kind, count in task.spec.slots.items())
         ]
         kind = next(iter(task.spec.slots), "default")
-        return max(able, key=lambda worker: worker.free(kind), default=None)
+        return max(able, key=lambda worker: (worker.free(kind), -worker.given), default=None)
 
     def _start(self, task: TaskRun, worker: Worker) -> None:
         task.status, task.worker = Status.RUNNING, worker
@@ -154,6 +154,7 @@ class Engine:
         if task.spec.durable:
             task.invocation += 1
             task.position = 0
+        worker.given += 1
         worker.tasks.add(task)
         if worker.stream is not None:
             worker.stream.put_nowait(("start", task, task.retry_count))

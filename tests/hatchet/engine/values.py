@@ -152,7 +152,7 @@ class WorkflowRun:
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Worker:
-    """A registered worker; without a stream nothing is assigned to it."""
+    """A registered worker; without a stream nothing is assigned to it. `given`: tasks that it was ever assigned."""
 
     id: str
     name: str
@@ -163,6 +163,7 @@ class Worker:
     stream: asyncio.Queue[Any] | None = None
     durable: asyncio.Queue[Any] | None = None
     tasks: set[TaskRun] = field(default_factory=set[TaskRun])
+    given: int = 0
 
     def free(self, kind: str) -> int:
         """Return the free slots of a kind."""

@@ -26,7 +26,7 @@ from mageflow.testing.contracts.tasks import register_tasks
 from mageflow.testing.contracts.worker import environment_of
 from mageflow.testing.waiting import DEADLINE, eventually
 
-_START = 3 * DEADLINE
+_START = 9 * DEADLINE
 _CLOSED = 2 * DEADLINE
 _NO_PROCESSES = "the task manager has no worker processes"
 
