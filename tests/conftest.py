@@ -97,7 +97,8 @@ def no_key_stays(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def no_lease_is_kept() -> Iterator[None]:
-    """Fail a test after which a worker's thread goes on keeping a lease."""
+    """Fail a test after which a thread of a worker that it started goes on keeping a lease."""
+    before = set(threading.enumerate())
     yield
-    kept = [thread for thread in threading.enumerate() if thread.name == "mageflow-beat"]
+    kept = [thread for thread in threading.enumerate() if thread.name == "mageflow-beat" and thread not in before]
     assert not kept, "a worker's lease is kept after its test"

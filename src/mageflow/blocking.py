@@ -12,6 +12,7 @@ from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from datetime import datetime
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from pydantic import BaseModel
 from typing_extensions import override
 
 from mageflow.errors import SyncInLoopError
@@ -229,7 +230,9 @@ class SyncSignature(Wrapper):
         """Its handle, started or not."""
         return SyncHandle(self.caller, self.wrapped.handle)
 
-    def aio_run_no_wait(self, msg: object = None, *, options: Mapping[str, Any] | None = None) -> SyncHandle:
+    def aio_run_no_wait(
+        self, msg: object = None, *, options: Mapping[str, Any] | BaseModel | None = None
+    ) -> SyncHandle:
         """Start it and return a handle; see `Signature.aio_run_no_wait`."""
         handle = self.caller.run(lambda _: self.wrapped.aio_run_no_wait(msg, options=options))
         return SyncHandle(self.caller, handle)

@@ -27,7 +27,7 @@ class Declarations:
     def __init__(self, config: MageflowConfig, backend: Backend) -> None:
         self.config = config
         self._backend = backend
-        self._tasks = Tasks(backend.found, declared_name)
+        self._tasks = Tasks(backend.found, lambda thing: declared_name(thing) or backend.name_of(thing))
         self._behaviours = Behaviours()
         self._declared: dict[str, TaskOptions] = {}
 

@@ -347,12 +347,10 @@ class NoCaseError(RecordedError):
 
 
 class RunFailedError(RecordedError):
-    """The task manager says that a run failed of which no code of the task had begun: see its own pages for the run."""
+    """The task manager says that a run failed, and no code of the task reported it: see its own pages for the run."""
 
     def __init__(self, key: str, manager_run: str, reason: str) -> None:
-        super().__init__(
-            f"{key}: run {manager_run} of the task manager failed before it began: {reason or 'no reason'}"
-        )
+        super().__init__(f"{key}: run {manager_run} of the task manager failed: {reason or 'no reason'}")
 
 
 class SwarmAbandonedError(RecordedError):

@@ -132,6 +132,10 @@ class ClientHost:
         await engine.keep_watch()
         return await engine.runner.begin(delivery, task_name)
 
+    async def manager_run(self, identifier: str) -> str:
+        """Return the task manager's id of the newest run of a signature."""
+        return await (await self.open()).store.manager_run(identifier)
+
     def outside(self, manager_run: str) -> Callable[[], None]:
         """Enter a run that belongs to no flow; returns what leaves it."""
         before = current_run.get()

@@ -183,7 +183,7 @@ class Signature(Persisted, Generic[In, Out]):
         self._kwargs = Kwargs(self, self._record.body.kwargs)
 
     async def aio_run_no_wait(
-        self, msg: In | Mapping[str, Any] | None = None, *, options: Mapping[str, Any] | None = None
+        self, msg: In | Mapping[str, Any] | None = None, *, options: Mapping[str, Any] | BaseModel | None = None
     ) -> FlowHandle[Out]:
         """Start it and return a handle. One round trip, and one to the task manager.
 
@@ -219,7 +219,7 @@ class Signature(Persisted, Generic[In, Out]):
         msg: In | Mapping[str, Any] | None = None,
         *,
         timeout: float | None = None,  # noqa: ASYNC109 - the flow goes on: not a cancel scope
-        options: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | BaseModel | None = None,
     ) -> Out:
         """Start it and return its result; see `aio_run_no_wait` and `FlowHandle.result`.
 

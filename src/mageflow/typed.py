@@ -41,7 +41,7 @@ class Sign(Protocol):
         error_callbacks: object = None,
         model_validators: type[BaseModel] | None = None,
         kwargs: Mapping[str, Any] | None = None,
-        options: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | BaseModel | None = None,
         **bound: Any,
     ) -> Awaits[TaskSignature[Any, Any]]: ...
 

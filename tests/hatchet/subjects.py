@@ -67,10 +67,13 @@ def worker_thread(client: Mageflow, **options: Any) -> Generator[None]:
 
 @asynccontextmanager
 async def serve(client: Mageflow) -> AsyncGenerator[object]:
-    """Run a worker of Hatchet in a thread while a context of a coroutine is open."""
+    """Run a worker of Hatchet in a thread while a context of a coroutine is open; then the client is as before."""
+    was_open = client._host.engine is not None
     serving = worker_thread(client)
     serving.__enter__()  # the constructor installs handlers of signals: it wants the main thread
     try:
         yield client
     finally:
         await asyncio.to_thread(serving.__exit__, None, None, None)
+        if not was_open:
+            await client.shutdown()

@@ -103,7 +103,7 @@ async def test_context_and_lifespan(served: Served) -> None:
     """Hatchet's context in a flow is that of a plain run: lifespan, priority, metadata of the user."""
     options = TriggerWorkflowOptions(additional_metadata={"customer": "ann"}, priority=3)
     signature = await served.client.asign("look", n=1)
-    inside = await signature.aio_run(timeout=DEADLINE, options=options.model_dump(exclude_unset=True))
+    inside = await signature.aio_run(timeout=DEADLINE, options=options)
     outside = await served.tasks["look"].aio_run(Number(n=1), additional_metadata={"customer": "ann"}, priority=3)
     assert inside["metadata"]["customer"] == outside["metadata"]["customer"] == "ann"
     for name in ("n", "priority", "lifespan"):

@@ -120,11 +120,16 @@ class ManagerRun:
 
 
 class RunState(StrEnum):
-    """What a task manager says of a run. `GONE`: nothing of it will be delivered, and it left no outcome."""
+    """What a task manager says of a run.
+
+    `DONE`: it succeeded, and its worker does not report that; `GONE`: nothing of it will be delivered, and it left no
+    outcome.
+    """
 
     QUEUED = "queued"
     RUNNING = "running"
     RETRYING = "retrying"
+    DONE = "done"
     FAILED = "failed"
     CANCELED = "canceled"
     GONE = "gone"
@@ -133,10 +138,11 @@ class RunState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What became of a run; `reason` for what failed."""
+    """What became of a run; `reason` for what failed, `result` for what is done."""
 
     state: RunState
     reason: str = ""
+    result: Any = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,6 +211,10 @@ class Host(Protocol):
 
         Opens the client where it is not open.
         """
+        ...
+
+    async def manager_run(self, identifier: str) -> str:
+        """Return the task manager's id of the newest run of a signature, or nothing. Two round trips."""
         ...
 
     def outside(self, manager_run: str) -> Callable[[], None]:
@@ -286,6 +296,10 @@ class Backend(ABC):
         From now on deliveries of them may be of flows; all others run as before.
         """
         return ()
+
+    def name_of(self, thing: object) -> str | None:  # noqa: ARG002 - nothing by default
+        """Return the name that an object of the task manager stands for, where it is no task of this process."""
+        return None
 
     def connect(self, address: Address) -> None:  # noqa: B027 - most have no use for it
         """Learn where the flows' Redis is, before `open`."""

@@ -10,9 +10,10 @@ from typing import Any
 
 from mageflow.backends.base import Backend, Finding, ManagerRun, RunState
 from mageflow.dispatch.dispatcher import Dispatcher
-from mageflow.errors import BrokenRecordError, MageflowError, RunFailedError
+from mageflow.errors import BrokenRecordError, MageflowError, PayloadError, RunFailedError
 from mageflow.flow.event import error_json
 from mageflow.flow.ids import key_of
+from mageflow.flow.payload import dump
 from mageflow.store.codec import text
 from mageflow.store.store import Store
 
@@ -20,7 +21,13 @@ logger = logging.getLogger("mageflow.sweeper")
 
 INTERVAL = 1.0
 """Seconds between two sweeps of an idle namespace."""
-_LETTERS = {RunState.GONE: "g", RunState.UNKNOWN: "g", RunState.FAILED: "f", RunState.CANCELED: "c"}
+_LETTERS = {
+    RunState.GONE: "g",
+    RunState.UNKNOWN: "g",
+    RunState.DONE: "d",
+    RunState.FAILED: "f",
+    RunState.CANCELED: "c",
+}
 """What is done with a row, by what its task manager says of the run; else it is left as it is."""
 _LOOK_EVERY = 10.0
 """Seconds between two looks at some records, whether each waits on something."""
@@ -65,11 +72,16 @@ class Sweeper:
             logger.warning("what became of %d runs was not noted, they are asked for again: %s", len(runs), error)
 
     def _told(self, run: ManagerRun, finding: Finding) -> tuple[str, int, str, bytes]:
-        error = b""
-        if finding.state is RunState.FAILED:
-            key = key_of(self._store.config.namespace, run.id)
-            error = error_json(RunFailedError(key, run.manager_run, finding.reason), run.task, key)
-        return run.id, run.dispatch, _LETTERS.get(finding.state, "l"), error
+        key = key_of(self._store.config.namespace, run.id)
+        letter, said = _LETTERS.get(finding.state, "l"), b""
+        try:
+            if finding.state is RunState.DONE:
+                said = dump(finding.result, f"the result of task {run.task!r}", self._store.config.payload_limit)
+            elif finding.state is RunState.FAILED:
+                said = error_json(RunFailedError(key, run.manager_run, finding.reason), run.task, key)
+        except PayloadError as error:
+            letter, said = _LETTERS[RunState.FAILED], error_json(error, run.task, key)
+        return run.id, run.dispatch, letter, said
 
     async def _look_for_stalls(self) -> None:
         """Look at the next records now and then: one that waits on nothing is a defect, reported and let go on.

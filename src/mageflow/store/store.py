@@ -214,7 +214,10 @@ class Store:
         return await self._run(scripts.SWEEP, names, int(start_timeout * 1000), int(probes))
 
     async def probed(self, findings: Sequence[tuple[str, int, str, bytes]], start_timeout: float) -> Answer:
-        """Rows (id, dispatch, letter, error) were asked for: leave, gone, failed or canceled. One round trip."""
+        """Rows (id, dispatch, letter, result or error) were asked for: leave, gone, done, failed or canceled.
+
+        One round trip.
+        """
         flat = [value for finding in findings for value in finding]
         return await self._run(scripts.PROBED, int(start_timeout * 1000), *flat)
 

@@ -6,13 +6,13 @@ import asyncio
 import json
 import logging
 import math
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
-from hatchet_sdk import Hatchet, Worker
-from hatchet_sdk.runnables.workflow import BaseWorkflow, Standalone  # pyright: ignore[reportMissingTypeStubs] - a client of it
+from hatchet_sdk import EmptyModel, Hatchet, Worker
+from hatchet_sdk.runnables.workflow import BaseWorkflow, Standalone, Workflow  # pyright: ignore[reportMissingTypeStubs] - a client of it
 from pydantic import TypeAdapter
 from typing_extensions import override
 
@@ -20,6 +20,7 @@ from mageflow.backends.base import (
     Backend,
     Capabilities,
     Finding,
+    FoundTask,
     Host,
     ManagerRun,
     RunState,
@@ -30,8 +31,9 @@ from mageflow.backends.base import (
 from mageflow.backends.hatchet.sender import BULK, Sender
 from mageflow.backends.hatchet.shape import Shape, lenient, shape_of, validator_of
 from mageflow.backends.hatchet.wire import MAX_PAYLOAD, Refusal, request_of
+from mageflow.backends.hatchet.workflows import Followers, replace_decorators
 from mageflow.backends.hatchet.wrapping import Wrapped, wrap
-from mageflow.config import in_seconds
+from mageflow.config import AcceptParams, in_seconds
 from mageflow.flow.command import Dispatch
 from mageflow.flow.task import TaskDefinition
 
@@ -63,11 +65,19 @@ class FlowHatchet(Hatchet):
         return getattr(super(), decorator)(**options)(function)
 
     @override
+    def workflow(self, **options: Any) -> Any:
+        """Declare a workflow of several tasks, which can be one signature; see Hatchet's own."""
+        validator = options.get("input_validator")
+        made = super().workflow(**{**options, "input_validator": lenient(self, validator)})
+        self._backend.add_workflow(made, validator, options.get("default_additional_metadata") or {})
+        return made
+
+    @override
     def worker(self, name: str = "mageflow", *args: Any, **options: Any) -> Worker:  # type: ignore[override]
         """Return a worker; without `workflows` it serves every task that is registered with this client."""
         given = options.pop("lifespan", None)
         if options.get("workflows") is None and len(args) < 4:
-            options["workflows"] = list(self._backend.workflows.values())
+            options["workflows"] = [workflow for workflow in self._backend.workflows.values() if workflow.tasks]
         return super().worker(name, *args, lifespan=self._backend.lifespan(given), **options)
 
 
@@ -87,6 +97,8 @@ class HatchetBackend(Backend):
         self._pool: ThreadPoolExecutor | None = None
         self._known: set[str] = set()
         self._patience: dict[str, float] = {}
+        self._found: list[FoundTask] = []
+        self.followers = Followers(self)
 
     @property
     @override
@@ -148,6 +160,34 @@ class HatchetBackend(Backend):
         labels = {"metadata": metadata} if metadata else dict[str, Any]()
         return made, TaskDefinition(name=name, retries=wrapped.retries, execution_timeout=limit, labels=labels)
 
+    def add_workflow(self, workflow: Workflow[Any], validator: Any, metadata: dict[str, Any]) -> None:
+        """Make a workflow of several tasks a task of flows, whatever its decorators will add to it."""
+        name = workflow.name.removeprefix(self._hatchet.namespace)
+        self.workflows[name] = workflow
+        _keep_schema(workflow, validator)
+
+        def wrapped(function: Callable[..., Any], options: Mapping[str, Any]) -> Callable[..., Any]:
+            task = Wrapped(
+                name=options.get("name") or function.__name__,
+                function=function,
+                shape=shape_of(function, AcceptParams.ALL),
+                validator=validator or EmptyModel,
+                retries=0,
+            )
+            return wrap(task, self)
+
+        replace_decorators(workflow, wrapped)
+        self._found.append(self.followers.found(workflow, name, validator, metadata))
+
+    @override
+    def found(self) -> Sequence[FoundTask]:
+        found, self._found = self._found, []
+        return found
+
+    @override
+    def name_of(self, thing: object) -> str | None:
+        return thing.name.removeprefix(self._hatchet.namespace) if isinstance(thing, BaseWorkflow) else None
+
     # ---------------------------------------------------------------------------------------------------------- workers
 
     @override
@@ -173,6 +213,7 @@ class HatchetBackend(Backend):
                     if inner is not None:
                         await anext(inner, None)
                 finally:
+                    await self.followers.let_go()
                     if host is not None:
                         await host.worker_stopped()
                     await self.close()
@@ -274,7 +315,7 @@ def _seconds(given: Any, default: timedelta) -> float:
     return given.total_seconds() if isinstance(given, timedelta) else default.total_seconds()
 
 
-def _keep_schema(task: Standalone[Any, Any], validator: Any) -> None:
+def _keep_schema(task: BaseWorkflow[Any], validator: Any) -> None:
     """Let the engine know the JSON schema of the message, which the lenient validator hides from Hatchet's client."""
     if validator is None:
         return

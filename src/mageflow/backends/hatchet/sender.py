@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -21,7 +22,7 @@ from hatchet_sdk.contracts.workflows_pb2 import BulkTriggerWorkflowRequest
 from hatchet_sdk.contracts.workflows_pb2_grpc import WorkflowServiceStub
 
 from mageflow.backends.base import Finding, RunState, Submission, Verdict
-from mageflow.backends.hatchet.wire import MAX_PAYLOAD
+from mageflow.backends.hatchet.wire import MAX_PAYLOAD, NOTE, WORKFLOW
 
 logger = logging.getLogger("mageflow.hatchet")
 
@@ -106,9 +107,10 @@ class Sender:
         except Exception as error:  # noqa: BLE001 - as above
             return Finding(state=RunState.UNKNOWN, reason=repr(error)), False
         tasks = reply.task_runs.values()
-        reason = "; ".join(task.error for task in tasks if task.error)
         evicted = reply.is_evicted or any(task.status == v1.EVICTED for task in tasks)
-        return Finding(state=_STATES.get(reply.status, RunState.UNKNOWN), reason=reason), evicted
+        if WORKFLOW in json.loads(reply.additional_metadata or b"{}"):
+            return _of_workflow(reply), evicted
+        return Finding(state=_STATES.get(reply.status, RunState.UNKNOWN), reason=_errors_of(reply)), evicted
 
     async def cancel(self, runs: Sequence[str]) -> None:
         """Cancel runs, as far as the engine can be reached."""
@@ -123,6 +125,23 @@ class Sender:
         if self._flushing is not None:
             await asyncio.gather(self._flushing, return_exceptions=True)
         await self._channel.close()
+
+
+def _errors_of(reply: Any) -> str:
+    return "; ".join(task.error for task in reply.task_runs.values() if task.error)
+
+
+def _of_workflow(reply: Any) -> Finding:
+    """Judge a run of several tasks, when all of them have ended: no worker reports what became of it."""
+    state = _STATES.get(reply.status, RunState.UNKNOWN)
+    if not reply.done:
+        return Finding(state=RunState.QUEUED if state is RunState.QUEUED else RunState.RUNNING)
+    results = {name: json.loads(task.output) for name, task in reply.task_runs.items() if task.output}
+    if any(isinstance(result, dict) and NOTE in result for result in results.values()):
+        return Finding(state=RunState.GONE)
+    if reply.status == v1.COMPLETED:
+        return Finding(state=RunState.DONE, result=results)
+    return Finding(state=state, reason=_errors_of(reply))
 
 
 def _chunks(waiting: Iterable[_Waiting]) -> Iterable[list[_Waiting]]:

@@ -17,6 +17,7 @@ from mageflow.flow.ids import id_of, key_of
 KEY = "mageflow_key"
 FLOW = "mageflow_flow"
 CONTAINER = "mageflow_container"
+WORKFLOW = "mageflow_workflow"
 DISPATCH = "mageflow_dispatch"
 ATTEMPT = "mageflow_attempt"
 """Names in the metadata of a run; its dashboard finds runs by them."""
@@ -45,7 +46,8 @@ def delivery_of(metadata: Mapping[str, Any], namespace: str, retry_count: int, r
     key = metadata.get(KEY)
     if not isinstance(key, str) or key != key_of(namespace, key.rpartition(":")[2]):
         return None
-    used = int(metadata.get(ATTEMPT, 0)) + retry_count
+    # Of a workflow of several tasks each has attempts of its own, which Hatchet counts.
+    used = int(metadata.get(ATTEMPT, 0)) + (0 if WORKFLOW in metadata else retry_count)
     dispatch = int(metadata.get(DISPATCH, 0))
     return Delivery(id=id_of(namespace, key), dispatch=dispatch, attempt=used, manager_run=run)
 
@@ -85,6 +87,8 @@ def _metadata(dispatch: Dispatch, namespace: str) -> dict[str, str]:
         DISPATCH: str(dispatch.dispatch),
         ATTEMPT: str(dispatch.attempt),
     }
+    if dispatch.task.labels.get("workflow"):
+        metadata[WORKFLOW] = dispatch.task.name
     if dispatch.container:
         metadata[CONTAINER] = key_of(namespace, dispatch.container)
     return metadata

@@ -19,7 +19,8 @@ from pydantic import BaseModel
 from mageflow.backends.base import Delivery, Execution, Finding, Host, RunState
 from mageflow.backends.hatchet.output import as_output, output_type, shown
 from mageflow.backends.hatchet.shape import Invalid, Shape, plain_arguments, raw_input
-from mageflow.backends.hatchet.wire import NOTE, delivery_of
+from mageflow.backends.hatchet.wire import NOTE, WORKFLOW, delivery_of
+from mageflow.backends.hatchet.workflows import Followers
 
 logger = logging.getLogger("mageflow.hatchet")
 
@@ -29,6 +30,8 @@ _PARKED = 30.0
 _OVERLAP = 8.0
 """Seconds that a replay waits for the worker that it replaces to lose its lease."""
 _TURN = 0.5
+_UNAVAILABLE = "the flows' store is not available"
+_NOT_NOW = (_UNAVAILABLE, "store unavailable")
 
 
 class Engine(Protocol):
@@ -48,6 +51,11 @@ class Engine(Protocol):
 
     async def cancel(self, run: str) -> None:
         """Cancel a run, as far as the engine can be reached."""
+        ...
+
+    @property
+    def followers(self) -> Followers:
+        """The runs of several tasks that this process follows."""
         ...
 
 
@@ -127,7 +135,9 @@ class _Run:
         run = ctx.workflow_run_id
         delivery = delivery_of(ctx.additional_metadata, self._engine.namespace, ctx.retry_count, run)
         if delivery is None or self._engine.host is None:
-            return await self._plain(message)
+            return await self._plain(message, run)
+        if WORKFLOW in ctx.additional_metadata:
+            return await self._step(self._engine.host, delivery, message)
         answer = await self._begin(self._engine.host, delivery)
         if isinstance(answer, str):
             if answer == "canceled":
@@ -138,9 +148,34 @@ class _Run:
             raise asyncio.CancelledError
         return await self._run(answer, delivery, message)
 
-    async def _plain(self, message: Any) -> Any:
+    async def _step(self, host: Host, delivery: Delivery, message: Any) -> Any:
+        """Run as a task of a workflow that is one signature."""
+        run = self._ctx.workflow_run_id
+        name = self._ctx.additional_metadata[WORKFLOW]
+        answer = await self._ask(host, delivery, name)
+        while answer in _NOT_NOW:
+            await asyncio.sleep(_TURN)
+            answer = await self._ask(host, delivery, name)
+        if not isinstance(answer, str):
+            self._engine.followers.start(answer, delivery, self._values(message))
+        elif answer != "duplicate" or await host.manager_run(delivery.id) != run:
+            await self._engine.cancel(run)
+            return {NOTE: f"not run: {answer}"}
+        try:
+            return await self._plain(message, f"{run} {self._task.name}")
+        except asyncio.CancelledError as error:
+            if self._ctx.is_cancelled:
+                raise
+            _forget_cancel()
+            raise _as_exception(error) from error
+        except BaseException as error:
+            raise _as_exception(error) from error
+        finally:
+            self._engine.followers.nudge(run)
+
+    async def _plain(self, message: Any, run: str) -> Any:
         """Run as without MageFlow; what it creates is the same again at Hatchet's next attempt."""
-        leave = self._engine.host.outside(self._ctx.workflow_run_id) if self._engine.host is not None else None
+        leave = self._engine.host.outside(run) if self._engine.host is not None else None
         try:
             return await self._plainly(message)
         finally:
@@ -163,18 +198,21 @@ class _Run:
         until = loop.time() + _OVERLAP
         replay = isinstance(self._ctx, DurableContext) and self._ctx.invocation_count > 1
         while True:
-            try:
-                answer = await _through(host.begin(delivery, self._task.name))
-            except Exception as error:  # noqa: BLE001 - our own failure: the row is offered again, no code runs
-                logger.warning("%s does not start now, it will be offered again: %r", delivery.id, error)
-                return "the flows' store is not available"
+            answer = await self._ask(host, delivery, self._task.name)
             if answer != "duplicate" or not replay or loop.time() > until:
                 return answer
             await asyncio.sleep(_TURN)
 
+    @staticmethod
+    async def _ask(host: Host, delivery: Delivery, name: str) -> Execution | str:
+        try:
+            return await _through(host.begin(delivery, name))
+        except Exception as error:  # noqa: BLE001 - our own failure: the row is offered again, no code runs
+            logger.warning("%s does not start now, it will be offered again: %r", delivery.id, error)
+            return _UNAVAILABLE
+
     async def _run(self, execution: Execution, delivery: Delivery, message: Any) -> Any:
-        raw = raw_input.get()
-        values = dict(raw) if raw is not None else _values_of(message)
+        values = self._values(message)
         problem: BaseException | None = None
         try:
             if self._blocking:
@@ -194,6 +232,10 @@ class _Run:
             return await _through(self._failed(execution, delivery, problem))
         await _through(execution.ended(None))
         return shown(value, self._task.returns)
+
+    def _values(self, message: Any) -> dict[str, Any]:
+        raw = raw_input.get()
+        return dict(raw) if raw is not None else _values_of(message)
 
     async def _failed(self, execution: Execution, delivery: Delivery, error: BaseException) -> Any:
         """Record that an attempt failed, before Hatchet learns of it; raise what Hatchet is to show."""

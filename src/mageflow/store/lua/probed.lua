@@ -1,8 +1,9 @@
 --[[ The task manager was asked for rows that were offered and have not started.
 
-ARGV[3] ms within which an offered row should start   [4..] in fours: id, dispatch, letter, error as JSON
+ARGV[3] ms within which an offered row should start   [4..] in fours: id, dispatch, letter, result or error as JSON
   l  it waits or runs there: look again later        g  it is gone: offer the row again, from the third time on rarely
-  f  it failed before its code began                 c  it was canceled there
+  f  it failed there                                 c  it was canceled there                  d  it succeeded there
+Of a task whose code reports its end itself f means that the code never began, and there is no d.
 Returns {'ok', rows, nodes, continues}.
 Invariant: a row that started, ended or was dispatched anew meanwhile is not touched.
 ]]
@@ -30,10 +31,10 @@ for i = 4, #ARGV, 4 do
   if r and r.d == ARGV[i + 1] and not ended(r, id) and call('ZSCORE', P .. 'out', id) then
     if letter == 'g' then
       again(id, r)
-    elseif letter == 'f' then
+    elseif letter == 'f' or letter == 'd' then
       call('ZREM', P .. 'out', id)
-      call('HSET', P .. 'b:' .. home(id), id .. ':e', ARGV[i + 3])
-      end_node(id, 'f')
+      call('HSET', P .. 'b:' .. home(id), id .. (letter == 'd' and ':r' or ':e'), ARGV[i + 3])
+      end_node(id, letter)
     elseif letter == 'c' then
       cancel(id)
     else
