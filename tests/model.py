@@ -13,9 +13,10 @@ from tests.transitions import Transitions
 class Model(Transitions):
     """All flows of a namespace."""
 
-    def __init__(self, crash_limit: int) -> None:
+    def __init__(self, crash_limit: int, max_replacements: int) -> None:
         super().__init__()
         self.crash_limit = crash_limit
+        self.max_replacements = max_replacements
         self.newest_start = 0
         """When the row was offered that was offered last among those that started."""
 
@@ -211,9 +212,9 @@ class Model(Transitions):
         """A delivery asks to run."""
         if task.gone:
             return "gone"
-        if task.ended:
+        if task.ended or task.waits:
             return "ended"
-        if any(container.ended for container in task.above):
+        if task.dead is not None:
             return "canceled"
         if task.held is not None:
             return "canceled" if task.held[0] == "c" else "held"
@@ -256,32 +257,74 @@ class Model(Transitions):
 
     def _drop(self, task: Node) -> bool:
         """What runs no more below an ended container is canceled."""
-        above = next((container for container in task.above if container.ended), None)
-        if above is not None and not task.ended:
-            self._end(task, "c", above.walked)
-        return above is not None
+        if task.dead is not None and not task.ended:
+            self._end(task, "c", task.dead.walked)
+        return task.dead is not None
 
-    def finish(self, task: Node, run: int, status: str) -> str:
+    def finish(self, task: Node, run: int, status: str, choice: str = "") -> str:
         """A run reports its outcome."""
-        if refused := self._current(task, run):
+        if refused := self._report(task, run):
             return refused
-        was_running = self._release(task)
-        if task.ended:
-            return "ended"
-        if task.outdated:
-            return self._discard(task, was_running=was_running)
+        if task.by is not None:
+            task.result = None
+        if choice and task.below_chooser:
+            task.choice = choice
         self._end(task, status)
         return "recorded"
 
-    def attempt_failed(self, task: Node, run: int, used: int, delay: int) -> str:
-        """An attempt failed, another is to come."""
+    def _report(self, task: Node, run: int) -> str | None:
+        """A run reports how it ended; what became of that, if it does not count."""
         if refused := self._current(task, run):
             return refused
         was_running = self._release(task)
-        if task.ended:
+        if task.ended or task.by_run == run:
             return "ended"
         if task.outdated:
             return self._discard(task, was_running=was_running)
+        return None
+
+    def replace(self, task: Node, run: int, by: Node, *, check: bool) -> str:
+        """A run returns a signature: it becomes a member of the task, of the first where that replaced another."""
+        if refused := self._report(task, run):
+            return refused
+        first = task.container if task.container is not None and task.container.kind == "t" else task
+        if self._refuses(by, task, first):
+            self._end(task, "f")
+            return "recorded"
+        first.replaced += 1
+        task.by, task.by_run, task.check, task.row = by, run, check, False
+        if by.ended:
+            self._take_over(task, by)
+            return "recorded"
+        self.roots.remove(by)
+        first.members.append(by)
+        by.container, by.replaces, by.told = first, task, True
+        self._run_own(by)
+        if task.dead is not None:
+            self._cancel(task, task.dead.walked or "", stop=False)
+        elif by.status == "p":
+            self._jobs.append((self._ready, by))
+        return "recorded"
+
+    def _refuses(self, by: Node, task: Node, first: Node) -> bool:
+        if by.gone or by.draft or by.container is not None or by.origin is not None:
+            return True
+        return by in task.path or first.replaced >= self.max_replacements
+
+    def _take_over(self, task: Node, by: Node) -> None:
+        """What has ended already leaves its outcome; the value of a single task is kept with the task."""
+        source = by.result or by
+        if by.status == "d" and source.kind == "t":
+            self._accept_result(task, task, source.choice)
+            return
+        by.replaces, before = task, by.replaces
+        self._replacement_ended(by)
+        by.replaces = before
+
+    def attempt_failed(self, task: Node, run: int, used: int, delay: int) -> str:
+        """An attempt failed, another is to come."""
+        if refused := self._report(task, run):
+            return refused
         if self._drop(task):
             return "ended"
         task.attempts, task.row, task.offers, task.offered_at = used, True, 1, delay
@@ -304,7 +347,9 @@ class Model(Transitions):
 
     def turned_away(self, task: Node) -> None:
         """A delivery was told that its task is held or canceled."""
-        if not task.gone and not task.ended and not task.running and task.held is not None:
+        if task.gone or task.ended or task.running or task.waits:
+            return
+        if task.held is not None:
             task.row = False
             self._ready_again(task)
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 
 @dataclass(eq=False, kw_only=True)
 class Node:
-    """A signature. Statuses, kinds and marks are the letters of the records (p a d f c, t c s, s i c).
+    """A signature. Statuses, kinds and marks are the letters of the records (p a d f c, t c s w, s i c).
 
-    What a failed or canceled container ends below it has that status at once; a mark is only on its own node.
+    What a failed or canceled container ends below it has that status at once; a mark is only on its own node. The
+    members of a task are the signatures that replaced it, and those that replaced these.
     """
 
     kind: str = "t"
@@ -56,6 +58,21 @@ class Node:
     """Runs that the next attempt overtook, and that have not reported yet."""
     started_at: int = 0
     """The newest stamp of all when its run started."""
+    choice: str | None = None
+    """What its result chooses among the cases of a switch."""
+    by: Node | None = None
+    """The signature that replaced it, returned by its run `by_run`; its result is to be checked (`check`), or now."""
+    by_run: int = 0
+    check: bool = False
+    checking: bool = False
+    replaced: int = 0
+    """How many signatures replaced it, one after the other."""
+    replaces: Node | None = None
+    plan: Node | None = None
+    """A sketch of what its run returns."""
+    # a switch: the values of its cases as JSON, an empty one is the default; the place of the chosen member
+    cases: list[str] = field(default_factory=list[str])
+    chosen: int = 0
     # a container
     walked: str | None = None
     """The reason for which its members are canceled."""
@@ -100,6 +117,30 @@ class Node:
         """The root of its flow."""
         return [*self.path][-1] if not self.gone else self
 
+    @property
+    def dead(self) -> Node | None:
+        """The nearest container above that has ended."""
+        return next((container for container in self.above if container.ended), None)
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is a task that waits for the end of what replaced it."""
+        return self.by is not None and not self.checking
+
+    @property
+    def runs_on(self) -> bool:
+        """Whether the code of a task runs, or that of the task that replaced it."""
+        node = self
+        while node.by is not None and not node.checking:
+            node = node.by
+        return node.kind == "t" and node.running
+
+    @property
+    def below_chooser(self) -> bool:
+        """Whether its result may be what a switch chooses by."""
+        path = [self, *self.above]
+        return any(above.kind == "w" and above.members[0] is node for node, above in pairwise(path))
+
     def tree(self) -> Iterator[Node]:
         """Itself, everything below, and the callbacks that were fired there."""
         yield self
@@ -142,7 +183,9 @@ class Node:
 
     @property
     def current_member(self) -> Node:
-        """The member of a chain whose turn it is, or the last."""
+        """The member of a chain or switch whose turn it is, or the last."""
+        if self.kind == "w":
+            return self.members[self.chosen]
         return next((member for member in self.members if not (member.told and member.ended)), self.members[-1])
 
     @property
@@ -159,9 +202,11 @@ class Node:
 
     @property
     def lingers(self) -> bool:
-        """Whether it is active, or a canceled container in which something is."""
-        if self.kind == "t" or self.status != "c":
+        """Whether it is active, or a canceled container in which something is, or a task that waits on such."""
+        if self.status != "c":
             return self.status == "a"
+        if self.kind == "t":
+            return self.by is not None and self.waits and self.by.lingers
         return any(member.lingers for member in self.members)
 
     @property

@@ -47,8 +47,8 @@ class Transitions(Lifetimes):
 
     def _ready(self, node: Node) -> None:
         if node.status != "p":
-            # A member of a chain that was canceled before its turn fails the chain when its turn comes.
-            if node.status == "c" and node.container is not None and node.container.kind == "c":
+            # A member of a chain or switch that was canceled before its turn fails it when its turn comes.
+            if node.status == "c" and node.container is not None and node.container.kind in "cw":
                 self._member_ended(node.container, node)
             return
         node.told = True
@@ -58,7 +58,7 @@ class Transitions(Lifetimes):
             self._write_row(node)
             return
         node.status, node.begun = "a", True
-        if node.kind == "c":
+        if node.kind in "cw":
             node.members[0].told = True
             self._ready(node.members[0])
             return
@@ -197,7 +197,7 @@ class Transitions(Lifetimes):
         elif node.status == "p":
             self._jobs.append((self._ready, node))
         elif node.kind == "t":
-            if not node.running and not node.row:
+            if not node.running and not node.row and not node.waits:
                 self._write_row(node)
         else:
             self._jobs.append((self._refill, node))
@@ -219,10 +219,12 @@ class Transitions(Lifetimes):
 
     def _look_below(self, node: Node) -> None:
         """What is below may be held already by other marks: then slots are given back."""
-        if node.kind == "t" or node.status == "p":
+        if node.by is not None and node.waits:
+            self._look_below(node.by)
+        elif node.kind == "t" or node.status == "p":
             if node.held_back:
                 self._give_back_slots(node)
-        elif node.status == "a" and node.kind == "c":
+        elif node.status == "a" and node.kind in "cw":
             self._look_below(node.current_member)
         elif node.status == "a":
             if not node.slots_taken:
@@ -236,8 +238,8 @@ class Transitions(Lifetimes):
             return
         node.mark, node.row = "c", False
         self._stamp(node)
-        chain = node.container if node.container is not None and node.container.kind == "c" else None
-        self._end(node, "c", "canceled", quietly=chain is not None and not node.told)
+        in_turn = node.container is not None and node.container.kind in "cw"
+        self._end(node, "c", "canceled", quietly=in_turn and not node.told)
         self._jobs.append((self._cancel_fired, node))
 
     def _cancel_fired(self, node: Node) -> None:
@@ -270,13 +272,7 @@ class Transitions(Lifetimes):
         else:
             by_mark = False
         node.status, node.reason, node.row = status, reason, False
-        failed = by_mark or status == "f"
-        if node.members and status != "d":
-            node.begun = True
-            reason = ("skipped" if node.kind == "c" else "swarm_failed") if failed else "canceled"
-            node.walked = node.walked or reason
-            for member in node.members:
-                self._cancel(member, node.walked, stop=node.interrupts if failed else True)
+        self._end_members(node, status, reason, failed=by_mark or status == "f")
         self._releases.append(node)
         if status == "d":
             self._fire(node, node.success)
@@ -285,13 +281,33 @@ class Transitions(Lifetimes):
         if node.container is not None and not quietly:
             self._member_ended(node.container, node)
 
+    def _end_members(self, node: Node, status: str, reason: str | None, *, failed: bool) -> None:
+        """What the end of a signature ends below it."""
+        if node.kind == "t":
+            self._cancel_replacement(node)
+        elif node.members and status != "d":
+            node.begun = True
+            reason = ("swarm_failed" if node.kind == "s" else "skipped") if failed else reason or "canceled"
+            node.walked = node.walked or reason
+            for member in node.members:
+                self._cancel(member, node.walked, stop=node.interrupts if failed else True)
+        elif node.kind == "w":
+            node.walked = node.walked or "skipped"
+            for case in node.members[1:]:
+                self._cancel(case, node.walked, stop=False)
+
     def _cancel(self, node: Node, reason: str, *, stop: bool) -> None:
         """Cancel what has not ended below a container that has; what runs goes on unless it is to stop."""
         if node.mark:
             self._releases.append(node)
         if node.kind == "t":
-            if not node.ended and (stop or not node.running):
+            if node.waits and node.by is not None and not stop:
+                self._cancel(node.by, reason, stop=False)
+            if not node.ended and (stop or not node.runs_on):
                 node.status, node.reason, node.row = "c", reason, False
+            if node.status == "c" and (stop or not node.waits):
+                self._cancel_replacement(node)
+            node.walked = node.walked or reason
             return
         if not node.ended:
             node.begun = node.begun or node.status == "a"
@@ -299,6 +315,12 @@ class Transitions(Lifetimes):
         node.walked = node.walked or reason
         for member in node.members:
             self._cancel(member, node.walked, stop=stop)
+
+    def _cancel_replacement(self, task: Node) -> None:
+        """What replaced a canceled task is canceled."""
+        if task.status == "c" and task.by is not None and task.waits:
+            task.walked = task.walked or task.reason
+            self._cancel(task.by, task.walked or "canceled", stop=True)
 
     def _member_ended(self, container: Node, member: Node) -> None:
         if member in container.holding:
@@ -312,14 +334,13 @@ class Transitions(Lifetimes):
         if container.status == "a" and container.kind == "s":
             container.done += member.status == "d"
             container.failed += member.status == "f"
-        if container.outcome:
+        if container.kind == "t":
+            self._replacement_ended(member)
+        elif container.outcome:
             self._refill(container)
-        elif container.status != "a":
-            return
-        elif container.kind == "c":
-            self._chain_goes_on(container, member)
-        else:
-            self._swarm_goes_on(container, member)
+        elif container.status == "a":
+            goes_on = {"c": self._chain_goes_on, "w": self._switch_goes_on, "s": self._swarm_goes_on}
+            goes_on[container.kind](container, member)
 
     def _chain_goes_on(self, chain: Node, member: Node) -> None:
         place = chain.members.index(member) + 1
@@ -334,6 +355,47 @@ class Transitions(Lifetimes):
             chain.result = member.result or member
             self._complete(chain, "d")
 
+    def _switch_goes_on(self, switch: Node, member: Node) -> None:
+        leaf = member.result or member
+        if member.status != "d":
+            switch.error = member.error or member
+            self._fail(switch)
+        elif member is not switch.members[0]:
+            switch.result = leaf
+            self._complete(switch, "d")
+        else:
+            places = [i for i, value in enumerate(switch.cases, 1) if value and value == leaf.choice]
+            places += [i for i, value in enumerate(switch.cases, 1) if not value]
+            if not places:
+                switch.error = switch
+                self._fail(switch)
+                return
+            switch.chosen = places[0]
+            switch.members[switch.chosen].told = True
+            self._ready(switch.members[switch.chosen])
+
+    def _replacement_ended(self, by: Node) -> None:
+        """The signature that replaced a task has ended: so does the task, or it checks the result."""
+        task = by.replaces
+        if task is None or task.ended:
+            return
+        if (by.status == "c" or task.held is not None) and task.dead is not None:
+            self._end(task, "c", task.dead.walked)
+        elif by.status != "d":
+            task.error = by.error or by
+            self._complete(task, "f")
+        else:
+            source = by.result or by
+            self._accept_result(task, source, source.choice)
+
+    def _accept_result(self, task: Node, source: Node, choice: str | None) -> None:
+        task.result, task.choice = source, choice or task.choice
+        if not task.check or task.dead is not None:
+            self._complete(task, "d")
+            return
+        task.checking = True
+        self._ready_again(task)
+
     def _swarm_goes_on(self, swarm: Node, member: Node) -> None:
         if member.status != "d" and swarm.budget_used_up:
             swarm.error = member.error or member
@@ -346,7 +408,7 @@ class Transitions(Lifetimes):
             if template.gone or template.mark == "c":
                 node.problem = template
                 continue
-            copy = self._copy(template)
+            copy = self.copy(template)
             copy.origin = node
             if node.status == "d":
                 copy.takes = node.result or node
@@ -356,7 +418,8 @@ class Transitions(Lifetimes):
             node.fired.append(copy)
             self._jobs.append((self._ready, copy))
 
-    def _copy(self, template: Node) -> Node:
+    def copy(self, template: Node) -> Node:
+        """Return a signature like this one, with all members."""
         copy = Node(
             kind=template.kind,
             success=[*template.success],
@@ -366,7 +429,9 @@ class Transitions(Lifetimes):
             room=template.room,
             interrupts=template.interrupts,
             closed=template.closed,
-            members=[self._copy(member) for member in template.members],
+            cases=template.cases,
+            plan=template.plan,
+            members=[self.copy(member) for member in template.members if template.kind != "t"],
         )
         for member in copy.members:
             member.container = copy

@@ -31,9 +31,9 @@ def compare(model: Model, state: Snapshot, ids: dict[Node, str], nodes: dict[str
 def _tree(node: Node, state: Snapshot, ids: dict[Node, str], nodes: dict[str, Node]) -> list[Node]:
     """Return a signature and all below it, members and fired callbacks paired by their order."""
     found = [node]
-    for kind, parts in (("m", node.members), ("c", node.fired)):
-        names = state.entries(kind, ids[node])
-        assert len(names) == len(parts), f"{kind}:{ids[node]} has {len(names)} entries, the model {len(parts)}"
+    members = state.replacements(ids[node]) if node.kind == "t" else state.entries("m", ids[node])
+    for names, parts in ((members, node.members), (state.entries("c", ids[node]), node.fired)):
+        assert len(names) == len(parts), f"{names} are below {ids[node]}, in the model {len(parts)}"
         for name, part in zip(names, parts, strict=True):
             assert ids.setdefault(part, name) == name
             nodes[name] = part
@@ -57,11 +57,18 @@ def _compare_node(node: Node, state: Snapshot, ids: Mapping[Node, str]) -> None:
     assert (f"s:{name}" in state.expiring) == node.expiring, f"lifetime of {name}"
     if node.kind == "t":
         numbers = {"d": node.dispatch, "a": node.attempts, "n": node.run, "cr": node.lapses, "of": node.offers}
+        numbers |= {"rn": node.replaced, "br": node.by_run, "ck": node.check + node.checking}
+        assert record.get("by") == (ids[node.by] if node.by else None), f"by of {name}"
+        assert record.get("ch") == node.choice, f"ch of {name}"
     else:
         numbers = {"nm": len(node.members), "na": node.active_members}
+    if node.kind == "w":
+        numbers["cx"] = node.chosen
     if node.kind == "s":
         numbers |= {"nd": node.done, "nf": node.failed, "nc": node.canceled}
-    if not node.ended or node.kind == "s":
+    # What is canceled between the parts of what starts it never starts; in the model it had.
+    overtaken = node.status == "c" and "t1" not in record
+    if not node.ended or (node.kind == "s" and not overtaken):
         found = {field: int(record.get(field, "0")) for field in numbers}
         assert found == numbers, f"{name} has {found}, the model {numbers}"
     if node.kind == "s" and not node.ended:

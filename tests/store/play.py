@@ -4,34 +4,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
 
 from mageflow.flow.signature import Verb
 from tests.node import Node
+from tests.store.sketch import (
+    CHOICES_OF_SWITCHES,
+    Numbers,
+    draw_cases,
+    draw_settings,
+    nodes_of,
+    reaches,
+    size_of,
+    sketch,
+    templates,
+)
 from tests.store.waiting import why
 from tests.store.world import World
 
-T = TypeVar("T")
 Move = tuple[str, bytes]
-
-
-class Numbers:
-    """Choices read from bytes; zeros when they are used up."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = iter(data)
-
-    def below(self, bound: int) -> int:
-        """Return a number below a bound."""
-        return next(self._data, 0) % bound
-
-    def chance(self, one_in: int) -> bool:
-        """Return true now and then, false when the bytes are used up."""
-        return self.below(one_in) == one_in - 1
-
-    def one(self, items: Sequence[T]) -> T | None:
-        """Choose an item; the newest when the bytes are used up."""
-        return items[-1 - self.below(len(items))] if items else None
 
 
 def rest(world: World, numbers: Numbers) -> None:
@@ -61,20 +51,20 @@ def wind_up(world: World) -> None:
     world.expire_drafts()
     world.turn_away()
     world.check()
-    for node in [node for node in _nodes(world) if node.mark]:
+    for node in [node for node in nodes_of(world) if node.mark]:
         world.steer(node, "resume")
         world.check()
     for _ in range(60):
         if not world.model.roots:
             break
-        for node in _nodes(world):
+        for node in nodes_of(world):
             _wind_up_node(world, node)
         world.check()
         world.pass_time()
         for root in world.model.never_started():
             world.age(root)
         world.check()
-    left = [(world.ids[node], why(world.state, world.ids[node])) for node in _nodes(world) if not node.ended]
+    left = [(world.ids[node], why(world.state, world.ids[node])) for node in nodes_of(world) if not node.ended]
     assert not world.model.roots, f"no end: {left}"
     world.driver.steer("runs", 0, *(run for run in world.state.runs if "~" in run))
     world.sweep()
@@ -95,7 +85,7 @@ def _wind_up_node(world: World, node: Node) -> None:
     if node.running and node.ended:
         world.stopped(node, node.run)
     elif node.running:
-        world.finish(node, node.run, "d")
+        _report(world, node, node.run, Numbers(b""), fails=2)
     elif node.status == "a" and node.opened_by == "member":
         world.work_off()
         world.run(node, with_message=False)
@@ -104,51 +94,7 @@ def _wind_up_node(world: World, node: Node) -> None:
         world.close(node)
 
 
-# What there is to choose from.
-
-
-def _nodes(world: World) -> list[Node]:
-    return [node for node in world.model.nodes() if node in world.ids]
-
-
-def _size(node: Node) -> int:
-    """How many signatures come of it at the most, callbacks of callbacks included."""
-    return 1 + sum(map(_size, (*node.members, *node.success, *node.failure)))
-
-
-def _reaches(node: Node, swarm: Node) -> bool:
-    """Whether a firing of it could start a copy of the swarm: a flow without an end, once it is a part of it."""
-    return node is swarm or any(_reaches(part, swarm) for part in (*node.members, *node.success, *node.failure))
-
-
-def _templates(world: World, numbers: Numbers) -> list[Node]:
-    named = [root for root in world.model.unstarted() if _size(root) <= 8]
-    count = (0, 1, 0, 1, 2)[numbers.below(5)] if named else 0
-    return [template for _ in range(count) if (template := numbers.one(named)) is not None]
-
-
 # Creating.
-
-
-def _sketch(world: World, numbers: Numbers, depth: int) -> Node:
-    """Draw a signature with new members."""
-    kind = "ttcs"[numbers.below(4)] if depth else "t"
-    node = Node(kind=kind, success=_templates(world, numbers), failure=_templates(world, numbers))
-    if kind == "c":
-        node.members = [_sketch(world, numbers, depth - 1) for _ in range(2 + numbers.below(2))]
-    elif kind == "s":
-        node.members = [_sketch(world, numbers, depth - 1) for _ in range(numbers.below(4))]
-        _draw_settings(node, numbers)
-    return node
-
-
-def _draw_settings(swarm: Node, numbers: Numbers) -> None:
-    swarm.bound = (None, 1, 2, 3)[numbers.below(4)]
-    swarm.tolerance = (None, 1, 2)[numbers.below(3)]
-    swarm.interrupts = numbers.chance(2)
-    room = len(swarm.members) + numbers.below(3)
-    swarm.room = room if numbers.chance(2) and room else None
-    swarm.closed = numbers.chance(2) or swarm.room == len(swarm.members)
 
 
 def _write(world: World, root: Node, claimed: list[Node], numbers: Numbers) -> None:
@@ -160,78 +106,80 @@ def _write(world: World, root: Node, claimed: list[Node], numbers: Numbers) -> N
 
 def create(world: World, numbers: Numbers) -> None:
     """A new signature of any shape."""
-    root = _sketch(world, numbers, 3)
+    root = sketch(world, numbers, 3)
     _write(world, root, [], numbers)
 
 
 def begin(world: World, numbers: Numbers) -> None:
     """A new container is started at once."""
     if numbers.chance(3):
-        world.create(_sketch(world, numbers, 1))
-    root = Node(kind="scs"[numbers.below(3)], success=_templates(world, numbers), failure=_templates(world, numbers))
-    root.members = [_sketch(world, numbers, 2) for _ in range(2 + numbers.below(3))]
+        world.create(sketch(world, numbers, 1))
+    root = Node(kind="scsw"[numbers.below(4)], success=templates(world, numbers), failure=templates(world, numbers))
+    root.members = [sketch(world, numbers, 2) for _ in range(2 + numbers.below(3))]
     if root.kind == "s":
-        _draw_settings(root, numbers)
+        draw_settings(root, numbers)
+    draw_cases(root)
     world.create(root)
     world.run(root, with_message=False)
 
 
 def container(world: World, numbers: Numbers) -> None:
     """A new container of new and existing signatures."""
-    kind = "cs"[numbers.below(2)]
-    root = Node(kind=kind, success=_templates(world, numbers), failure=_templates(world, numbers))
-    free = _nodes(world) if numbers.chance(8) else world.model.unstarted()
+    kind = "csw"[numbers.below(3)]
+    root = Node(kind=kind, success=templates(world, numbers), failure=templates(world, numbers))
+    free = nodes_of(world) if numbers.chance(8) else world.model.unstarted()
     claimed: list[Node] = []
     for _ in range(2 + numbers.below(2)):
         member = numbers.one(free)
         if member is None or member in claimed or numbers.chance(3):
-            member = _sketch(world, numbers, 1)
+            member = sketch(world, numbers, 1)
         else:
             claimed.append(member)
         root.members.append(member)
     if kind == "s":
-        _draw_settings(root, numbers)
+        draw_settings(root, numbers)
+    draw_cases(root)
     _write(world, root, claimed, numbers)
 
 
 def run(world: World, numbers: Numbers) -> None:
     """Start something."""
-    nodes = world.model.unstarted() if not numbers.chance(2) else _nodes(world)
+    nodes = world.model.unstarted() if not numbers.chance(2) else nodes_of(world)
     if node := numbers.one(nodes):
         world.run(node, with_message=numbers.chance(2))
 
 
 def run_member(world: World, numbers: Numbers) -> None:
     """Start a member of a swarm."""
-    members = [node for node in _nodes(world) if node.container is not None and node.container.kind == "s"]
+    members = [node for node in nodes_of(world) if node.container is not None and node.container.kind == "s"]
     if node := numbers.one([member for member in members if not member.told] or members):
         world.run(node, with_message=numbers.chance(2))
 
 
 def add(world: World, numbers: Numbers) -> None:
     """Add to a swarm."""
-    nodes = _nodes(world)
+    nodes = nodes_of(world)
     swarms = [node for node in nodes if node.kind == "s" and not node.closed and not node.ended]
     swarm = numbers.one(nodes if not swarms or numbers.chance(6) else swarms)
     if swarm is None:
         return
     members: list[Node] = []
     for _ in range(1 + numbers.below(2)):
-        free = _nodes(world) if numbers.chance(8) else world.model.unstarted()
+        free = nodes_of(world) if numbers.chance(8) else world.model.unstarted()
         free = [node for node in free if node not in members]
         member = numbers.one(free) if numbers.chance(3) else None
-        members.append(member if member is not None else _sketch(world, numbers, 2))
+        members.append(member if member is not None else sketch(world, numbers, 2))
     named = any(world.model.references().get(node) for node in (swarm, *swarm.above))
-    if any(_reaches(member, node) for member in members for node in (swarm, *swarm.above) if member is not node):
+    if any(reaches(member, node) for member in members for node in (swarm, *swarm.above) if member is not node):
         return
-    if named and (len(swarm.members) > 3 or max(map(_size, members)) > 2):
+    if named and (len(swarm.members) > 3 or max(map(size_of, members)) > 2):
         return
     world.add(swarm, members, run=not numbers.chance(2), close_on_max=not numbers.chance(3))
 
 
 def close(world: World, numbers: Numbers) -> None:
     """Close a swarm."""
-    nodes = _nodes(world)
+    nodes = nodes_of(world)
     swarms = [node for node in nodes if node.kind == "s" and not node.closed and not node.ended]
     if swarm := numbers.one(nodes if not swarms or numbers.chance(6) else swarms):
         world.close(swarm)
@@ -240,13 +188,28 @@ def close(world: World, numbers: Numbers) -> None:
 # Running.
 
 
+def _report(world: World, task: Node, run: int, numbers: Numbers, *, fails: int) -> None:
+    """A run succeeds, or fails in one of so many cases; one with a plan returns a signature."""
+    status = "f" if numbers.chance(fails) else "d"
+    planned = [] if task.plan is None else [*task.plan.tree()]
+    there = not any(template.gone for node in planned for template in (*node.success, *node.failure))
+    if status == "d" and task.plan is not None and there and not task.checking:
+        made = world.model.copy(task.plan)
+        world.create(made)
+        world.replace(task, run, made, check=numbers.chance(3))
+        return
+    world.finish(
+        task, run, status, choice=CHOICES_OF_SWITCHES[numbers.below(5)] if status == "d" and task.below_chooser else ""
+    )
+
+
 def _rows(world: World) -> list[Node]:
     standing = world.rows()
-    return [node for node in _nodes(world) if node.row and world.ids[node] in standing]
+    return [node for node in nodes_of(world) if node.row and world.ids[node] in standing]
 
 
 def _running(world: World) -> list[Node]:
-    return [node for node in _nodes(world) if node.running]
+    return [node for node in nodes_of(world) if node.running]
 
 
 def deliver(world: World, numbers: Numbers) -> None:
@@ -262,7 +225,7 @@ def step(world: World, numbers: Numbers) -> None:
     if task := numbers.one(_rows(world)):
         status = world.deliver(world.ids[task], task.dispatch, task.attempts)
         if status == "run":
-            world.finish(task, task.run, "f" if numbers.chance(5) else "d")
+            _report(world, task, task.run, numbers, fails=5)
         world.turn_away()
 
 
@@ -285,13 +248,54 @@ def deliver_any(world: World, numbers: Numbers) -> None:
 def finish(world: World, numbers: Numbers) -> None:
     """A run ends."""
     if task := numbers.one(_running(world)):
-        world.finish(task, task.run, "f" if numbers.chance(3) else "d")
+        _report(world, task, task.run, numbers, fails=3)
+
+
+def _what_replaces(world: World, numbers: Numbers, task: Node) -> Node | None:
+    """What a task returns: most often something new, now and then what cannot replace it."""
+    sort = numbers.below(12)
+    if sort >= 10:
+        return numbers.one(nodes_of(world))
+    if sort >= 7:
+        roots = [root for root in world.model.roots if root in world.ids and not root.gone]
+        return numbers.one([root for root in roots if root is not task.root] or roots)
+    if len(world.ids) > 60:
+        return None
+    made = sketch(world, numbers, 2)
+    world.create(made)
+    return made
+
+
+def _replace(world: World, numbers: Numbers, task: Node, run: int) -> None:
+    """A run returns a signature; one that checks a result calls no function, so it cannot."""
+    if task.checking:
+        _report(world, task, run, numbers, fails=3)
+        return
+    by = _what_replaces(world, numbers, task)
+    # A flow that names its own root as a callback has no end.
+    if by is not None and (by in task.path or not any(reaches(by, above) for above in task.path)):
+        world.replace(task, run, by, check=numbers.chance(3))
+
+
+def replace(world: World, numbers: Numbers) -> None:
+    """A run returns a signature."""
+    running = [(task, task.run) for task in _running(world)]
+    if accepted := numbers.one(world.accepted if numbers.chance(6) else running):
+        _replace(world, numbers, *accepted)
+
+
+def plan(world: World, numbers: Numbers) -> None:
+    """A row is delivered, its task returns a signature."""
+    if task := numbers.one(_rows(world)):
+        if world.deliver(world.ids[task], task.dispatch, task.attempts) == "run":
+            _replace(world, numbers, task, task.run)
+        world.turn_away()
 
 
 def finish_any(world: World, numbers: Numbers) -> None:
     """A run of any age reports its outcome, perhaps for the second time."""
     if accepted := numbers.one(world.accepted):
-        world.finish(*accepted, "f" if numbers.chance(3) else "d")
+        _report(world, *accepted, numbers, fails=3)
 
 
 def attempt_failed(world: World, numbers: Numbers) -> None:
@@ -345,7 +349,7 @@ def refused(world: World, numbers: Numbers) -> None:
 def steer(world: World, numbers: Numbers) -> None:
     """Steer anything, perhaps twice."""
     verb = VERBS_OF_STEERING[(0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2, 1, 3, 3, 4)[numbers.below(16)]]
-    nodes = _nodes(world)
+    nodes = nodes_of(world)
     living = [node for node in nodes if not node.over]
     started = [node for node in living if node.root.told]
     if numbers.chance(2):
@@ -381,7 +385,7 @@ def held_too_long(world: World, numbers: Numbers) -> None:
 
 def abandon(world: World, numbers: Numbers) -> None:
     """An open swarm stays idle for too long."""
-    if swarm := numbers.one([node for node in _nodes(world) if node.idle]):
+    if swarm := numbers.one([node for node in nodes_of(world) if node.idle]):
         world.abandon(swarm)
 
 
@@ -419,6 +423,8 @@ VERBS: dict[str, Callable[[World, Numbers], None]] = {
         steps,
         deliver_any,
         finish,
+        replace,
+        plan,
         finish_any,
     )
 } | {
@@ -435,6 +441,8 @@ WEIGHTS = {
     "deliver": 5,
     "step": 8,
     "finish": 5,
+    "replace": 3,
+    "plan": 7,
 }
 CHOICES = [verb for verb in VERBS for _ in range(WEIGHTS.get(verb, 1))]
 VERBS.update({verb.__name__: verb for verb in (begin, steer, turn_away, beat, held_too_long)})
@@ -450,6 +458,8 @@ STEERED_WEIGHTS = {
     "step": 5,
     "steps": 2,
     "finish": 12,
+    "replace": 4,
+    "plan": 10,
     "steer": 22,
     "turn_away": 3,
     "overdue": 3,

@@ -129,6 +129,15 @@ class Snapshot:
         record = self.record(identifier)
         return record.get("by") in self.records and record.get("ck") != "2"
 
+    def replacements(self, identifier: str) -> list[str]:
+        """Return the signatures that replaced a task, one after the other, and hang below it."""
+        found: list[str] = []
+        by = self.record(identifier).get("by")
+        while by in self.records and self.record(by).get("c") == identifier:
+            found.append(by)
+            by = self.record(by).get("by")
+        return found
+
     def code(self, identifier: str) -> str:
         """Return the signature whose code runs for a task: that which replaced it, or the task itself."""
         while self.waits_on_other(identifier):

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from mageflow.flow.signature import Add, Change, Close, Run, Steer
 from tests.node import Node
 from tests.store import play
-from tests.store.play import Move, Numbers
+from tests.store.play import Move
+from tests.store.sketch import Numbers, sketch
 from tests.store.snapshot import ENDED
 from tests.store.steering import Steered
 from tests.store.world import START_TIMEOUT
@@ -187,6 +188,45 @@ def finish(flows: Steered, numbers: Numbers) -> None:
         flows.finish(*accepted, "f" if numbers.chance(3) else "d")
 
 
+def _what_replaces(flows: Steered, numbers: Numbers, identifier: str) -> str:
+    """What a task returns: most often something new, now and then what cannot replace it."""
+    sort = numbers.below(12)
+    if sort == 11:
+        return identifier
+    if sort == 10:
+        return flows.top(identifier)
+    if sort == 9 and (any_ := numbers.one([*flows.known()])):
+        return any_
+    roots = [i for i, r in flows.known().items() if not {"c", "o"} & {*r}]
+    if sort >= 6 and (other := numbers.one(roots)):
+        return other
+    made = sketch(flows.world, numbers, 2)
+    flows.world.create(made)
+    return flows.world.name(made)
+
+
+def _replace(flows: Steered, numbers: Numbers, identifier: str, run: int) -> None:
+    if len(flows.state.records) <= 60:
+        flows.look(settled=True)
+        by = _what_replaces(flows, numbers, identifier)
+        flows.look(settled=False)
+        flows.replace(identifier, run, by, check=numbers.chance(3))
+
+
+def replace(flows: Steered, numbers: Numbers) -> None:
+    """A run returns a signature."""
+    if accepted := running(flows, numbers):
+        _replace(flows, numbers, *accepted)
+
+
+def plan(flows: Steered, numbers: Numbers) -> None:
+    """A row is delivered, its task returns a signature."""
+    if identifier := numbers.one(flows.rows()):
+        record = flows.state.record(identifier)
+        if flows.deliver(identifier, int(record["d"]), int(record.get("a", "0"))) == "run":
+            _replace(flows, numbers, identifier, int(record.get("n", "0")) + 1)
+
+
 def stopped(flows: Steered, numbers: Numbers) -> None:
     """A run that was told to stop is over."""
     if accepted := running(flows, numbers):
@@ -246,7 +286,7 @@ def pass_time(flows: Steered, numbers: Numbers) -> None:
 
 _LIST: Sequence[Event] = (
     *(create, container, run, run_member, add, close, steer, deliver, deliver_any, turn_away, step, finish, stopped),
-    *(attempt_failed, lapse, overdue, offered, refused, abandon, suspended_too_long, pass_time),
+    *(replace, plan, attempt_failed, lapse, overdue, offered, refused, abandon, suspended_too_long, pass_time),
 )
 EVENTS = {event.__name__: event for event in _LIST}
 WEIGHTS = {
@@ -260,5 +300,7 @@ WEIGHTS = {
     "stopped": 2,
     "add": 2,
     "run_member": 2,
+    "replace": 2,
+    "plan": 6,
 }
 CHOICES = [event for event in EVENTS for _ in range(WEIGHTS.get(event, 1))]

@@ -1,5 +1,7 @@
 """The scripts and the model side by side: each verb acts on both and compares the answers."""
 
+# size: a method for each event, which the model and the scripts both go through.
+
 from __future__ import annotations
 
 import itertools
@@ -17,8 +19,10 @@ from tests.store.driver import Driver
 from tests.store.snapshot import Snapshot
 
 CRASH_LIMIT = 1
+MAX_REPLACEMENTS = 3
+_LIFETIMES = TTLConfig(active_ttl=1000, done_ttl=1000)
 SETTINGS = scripts.settings_argument(
-    MageflowConfig(crash_limit=CRASH_LIMIT, ttl=TTLConfig(active_ttl=1000, done_ttl=1000), inline_limit=20)
+    MageflowConfig(crash_limit=CRASH_LIMIT, ttl=_LIFETIMES, inline_limit=20, max_replacements=MAX_REPLACEMENTS)
 )
 START_TIMEOUT = 60_000
 RETRY_DELAY = 1000
@@ -35,7 +39,7 @@ class World:
     def __init__(self, driver: Driver, *, budget: int = 100, page: int = 20, lazy: bool = False) -> None:
         driver.begin(SETTINGS, budget=budget, page=page)
         self.driver = driver
-        self.model = Model(CRASH_LIMIT)
+        self.model = Model(CRASH_LIMIT, MAX_REPLACEMENTS)
         self.lazy = lazy
         self.ids: dict[Node, str] = {}
         self.nodes: dict[str, Node] = {}
@@ -131,7 +135,7 @@ class World:
         changes: list[Change] = []
         index: int | None = None
         for position, member in enumerate(node.members):
-            index = position if node.kind == "c" else None
+            index = position if node.kind in "cw" else None
             if member in self.ids:
                 changes.append(Claim(id=self.name(member), container=self.name(node), index=index))
             else:
@@ -160,6 +164,7 @@ class World:
             success=[self.name(template) for template in node.success],
             failure=[self.name(template) for template in node.failure],
             settings=settings,
+            cases="\n".join(node.cases).encode(),
         )
 
     def create(self, root: Node, claimed: Sequence[Node] = ()) -> str | None:
@@ -284,7 +289,8 @@ class World:
             status = expected
         assert status == expected, f"start: scripts say {status}, the model {expected}"
         if status == "run":
-            assert answer[4] == [task.run, attempts]
+            checks = [self.ids[task.result].encode()] if task.checking and task.result else []
+            assert answer[4] == [task.run, attempts, *checks]
             self.accepted.append((task, task.run))
         return status
 
@@ -305,11 +311,16 @@ class World:
         assert found == [value for pair in stopping for value in pair]
         self.driver.call("DEL", self.driver.key("gap"), self.driver.key("beat"))
 
-    def finish(self, task: Node, run: int, status: str, *, operation: str | None = None) -> str:
+    def finish(self, task: Node, run: int, status: str, *, choice: str = "", operation: str | None = None) -> str:
         """A run reports its outcome."""
         payload = _RESULT if status == "d" else _ERROR
-        answer = self.note(self.driver.run("finish", self.name(task), run, status, payload, operation=operation))
-        return self._same(answer, self.model.finish(task, run, status))
+        answer = self.driver.run("finish", self.name(task), run, status, payload, choice, operation=operation)
+        return self._same(self.note(answer), self.model.finish(task, run, status, choice))
+
+    def replace(self, task: Node, run: int, by: Node, *, check: bool) -> str:
+        """A run returns a signature."""
+        answer = self.driver.run("finish", self.name(task), run, "r", self.name(by), "1" if check else "")
+        return self._same(self.note(answer), self.model.replace(task, run, by, check=check))
 
     def attempt_failed(self, task: Node, run: int) -> str:
         """A run failed, its task manager will try again."""

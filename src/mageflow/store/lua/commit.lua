@@ -373,7 +373,7 @@ local function look_below(id)
   local r = rec(id)
   looks = looks - 1
   if looks < 0 then return end
-  if r.by and r.ck ~= '2' then
+  if awaits_other(r) then
     look_below(r.by)
   elseif r.k == 't' or r.st == 'p' then
     if r.hd then give_back_slots(id) end

@@ -78,7 +78,10 @@ local function replace(by, check)
   end
   put(by, { c = first, fo = first ~= id and id or nil, rd = 1 })
   run_own(by)
-  if other.st == 'a' then add(first, 'na', 1) else push(ready, by) end
+  if other.st == 'a' then add(first, 'na', 1) end
+  local above = dead(id)
+  if above then return end_replacement(by, rec(above).wr, true) end
+  if other.st == 'p' then push(ready, by) end
 end
 
 if not r then return answer('gone') end

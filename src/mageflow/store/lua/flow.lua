@@ -462,7 +462,8 @@ local function cancel_member(id, reason, stop)
     if (r.st == 'a' and not r.wc) or (r.wc and stop and r.wi ~= '1') then begin_walk(id, reason, stop) end
   elseif r.st == 'a' then
     local runs = call('ZSCORE', P .. 'runs', id)
-    if r.by and r.ck ~= '2' then
+    local other = awaits_other(r) and rec(r.by)
+    if other and not ENDED[other.st] then
       if not stop then return end_replacement(r.by, reason, true) end
       put(id, { wr = reason, wi = 1 })
       push(end_replacement, r.by, reason)
@@ -538,8 +539,7 @@ local function go_on(id)
   elseif r.st == 'p' then
     push(ready, id)
   elseif r.k == 't' then
-    local replaced = r.by and r.ck ~= '2'
-    if not replaced and not call('ZSCORE', P .. 'runs', id) and not call('ZSCORE', P .. 'out', id) then row(id) end
+    if not awaits_other(r) and not call('ZSCORE', P .. 'runs', id) and not call('ZSCORE', P .. 'out', id) then row(id) end
   elseif r.k == 's' then
     push(refill, id)
   end
@@ -724,7 +724,7 @@ end
 end_replacement = function(id, reason, spare)
   local r = rec(id)
   if not r or ENDED[r.st] then return end
-  if r.by and r.ck ~= '2' and spare then return end_replacement(r.by, reason, true) end
+  if awaits_other(r) and spare then return end_replacement(r.by, reason, true) end
   local runs = call('ZSCORE', P .. 'runs', id)
   if spare and r.k ~= 't' and r.st == 'a' then
     return not r.wc and begin_walk(id, reason, false)
@@ -750,7 +750,7 @@ replaced_ended = function(id, by)
   if not r or ENDED[r.st] then return end
   if budget <= 0 then return continue('!e:' .. by) end
   budget = budget - 1
-  if other.st == 'c' and dead(id) then return end_node(id, 'c', other.re) end
+  if (other.st == 'c' or held(id)) and drop(id) then return end
   if other.st ~= 'd' then
     put(id, { es = other.es or by })
     return complete(id, 'f')

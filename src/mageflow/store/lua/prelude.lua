@@ -203,10 +203,13 @@ local function current_member(id)
   return call('LINDEX', P .. 'm:' .. id, low)
 end
 
+-- Whether a task waits for the end of the signature that replaced it.
+local function awaits_other(record) return record.by and record.ck ~= '2' end
+
 -- Whether the code of a task runs, or that of the task that replaced it.
 local function runs_on(id)
   local record = rec(id)
-  while record.by and rec(record.by) and record.ck ~= '2' do
+  while awaits_other(record) and rec(record.by) do
     id, record = record.by, rec(record.by)
   end
   return record.k == 't' and call('ZSCORE', P .. 'runs', id)

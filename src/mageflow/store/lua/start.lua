@@ -13,7 +13,7 @@ local function answer(status, extra) return { status, {}, {}, {}, extra or {} } 
 
 if not r then return answer('gone') end
 if r.op == op then return answer('run', { num(r, 'n'), attempt }) end
-if ENDED[r.st] or (r.by and r.ck ~= '2') then return answer('ended') end
+if ENDED[r.st] or awaits_other(r) then return answer('ended') end
 if dead(id) then return answer('canceled') end
 local mark = held(id)
 if mark then return answer(mark == 'c' and 'canceled' or 'held') end

@@ -5,7 +5,8 @@ Returns {'ok', rows, nodes, continues}.
 ]]
 local id = ARGV[3]
 local r = rec(id)
-if r and not ENDED[r.st] and not call('ZSCORE', P .. 'runs', id) and not drop(id) and held(id) then
+local waits = r and not ENDED[r.st] and not awaits_other(r) and not call('ZSCORE', P .. 'runs', id)
+if waits and not drop(id) and held(id) then
   call('ZREM', P .. 'out', id)
   ready_again(id)
 end
