@@ -15,7 +15,7 @@ from typing import Any, cast
 import redis
 
 _BOUNDED = re.compile(r"out|runs|workers|tasks|lo|drafts|beat|gap|stamp|ix:[a-z]|queue:.*")
-_OF_A_SIGNATURE = re.compile(r"[sbmcwqolgkxn]:(?P<id>[0-9A-Z]+)")
+_OF_A_SIGNATURE = re.compile(r"[sbmcwqolgkxniey]:(?P<id>[0-9A-Z]+(#[0-9]+)?)|r:(?P<map>[0-9A-Z]+):[0-9]+")
 _OF_A_DRAFT = re.compile(r"dr:(?P<id>[0-9A-Z]+)")
 
 
@@ -42,7 +42,7 @@ class Namespace:
         match = _OF_A_SIGNATURE.fullmatch(name)
         if match is None:
             return "no key of that name is known"
-        root = self._root(match["id"])
+        root = self._root(match["id"] or match["map"])
         if root not in self._records:
             return "it belongs to no record"
         return None if self._goes_on(root, set()) else f"its root {root} ({self._records[root]}) waits on nothing"
@@ -85,8 +85,8 @@ class Namespace:
 
     @cached_property
     def _namers(self) -> dict[str, set[str]]:
-        """Return for each template the signatures that name it as a callback."""
-        found: dict[str, set[str]] = {}
+        """Return for each template the signatures that name it as a callback, or run it for each item."""
+        found = {record["it"]: {namer} for namer, record in self._records.items() if "it" in record}
         for _, fields in self._hashes("b"):
             for name, templates in fields.items():
                 namer, _, suffix = name.partition(":")

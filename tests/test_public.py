@@ -15,10 +15,11 @@ from mageflow import errors
 from mageflow.verbs import Verbs
 
 NAMES = """
-AcceptParams ChainSignature ErrorValue Finding FlowHandle Mageflow MageflowConfig MageflowError NonRetryableError
-PauseActionTypes Progress Report ReturnValue Signature Status SwarmConfig SwarmSignature SwitchSignature TTLConfig
-TaskSignature Wait abounded_field achain asign aswarm aswitch cancel chain errors handle_task_callback interrupt
-load_sign load_signature pause register_task remove repair resume resume_task sign start_mageflow swarm sync why
+AcceptParams ChainSignature ErrorValue Finding FlowHandle Mageflow MageflowConfig MageflowError MapSignature
+NonRetryableError PauseActionTypes Progress Report ResultStream ReturnValue Signature Status SwarmConfig
+SwarmSignature SwitchSignature TTLConfig TaskSignature Wait abounded_field achain amap asign aswarm aswitch cancel
+chain errors handle_task_callback interrupt load_sign load_signature pause register_task remove repair resume
+resume_task sign start_mageflow swarm sync why
 """.split()  # noqa: SIM905 - a list literal would be a line for each name
 
 TREE = {

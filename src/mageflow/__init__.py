@@ -5,7 +5,7 @@ Signatures with callbacks, chains, swarms; state in Redis or Valkey.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -21,8 +21,9 @@ from mageflow.handle import FlowHandle
 from mageflow.registry import find_client, handle_task_callback, register_task
 from mageflow.signature import ChainSignature, Signature, SwitchSignature, TaskSignature
 from mageflow.store.link import RedisSource
-from mageflow.swarm import SwarmSignature
-from mageflow.typed import signing
+from mageflow.stream import ResultStream
+from mageflow.swarm import MapSignature, SwarmSignature
+from mageflow.typed import mapping, signing
 from mageflow.views import Progress, Wait
 
 __version__ = "0.1.0"
@@ -44,6 +45,14 @@ async def aswarm(
 ) -> SwarmSignature[Any, list[Any]]:
     """Create a swarm; see `Mageflow.aswarm`."""
     return await find_client().aswarm(tasks, task_name, **options)
+
+
+@mapping
+async def amap(
+    task: object, items: Iterable[object] | AsyncIterable[object] | None = None, **options: Any
+) -> MapSignature[Any, Any]:
+    """Create a map; see `Mageflow.amap`."""
+    return await find_client().amap(task, items, **options)
 
 
 async def aswitch(
@@ -134,10 +143,12 @@ __all__ = [
     "Mageflow",
     "MageflowConfig",
     "MageflowError",
+    "MapSignature",
     "NonRetryableError",
     "PauseActionTypes",
     "Progress",
     "Report",
+    "ResultStream",
     "ReturnValue",
     "Signature",
     "Status",
@@ -149,6 +160,7 @@ __all__ = [
     "Wait",
     "abounded_field",
     "achain",
+    "amap",
     "asign",
     "aswarm",
     "aswitch",

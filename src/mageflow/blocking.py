@@ -1,5 +1,7 @@
 """The verbs for synchronous code: each call runs on an event loop in another thread and returns when it is through."""
 
+# size: for each class of the public interface its blocking twin, one idea many times
+
 from __future__ import annotations
 
 import asyncio
@@ -16,10 +18,12 @@ from pydantic import BaseModel
 from typing_extensions import override
 
 from mageflow.errors import SyncInLoopError
+from mageflow.feed import CHUNK
 from mageflow.flow.status import Status
 from mageflow.handle import FlowHandle
 from mageflow.signature import Kwargs, Signature
-from mageflow.swarm import SwarmSignature
+from mageflow.stream import ResultStream
+from mageflow.swarm import MapSignature, SwarmSignature
 from mageflow.transaction import Entered
 from mageflow.verbs import Verbs
 
@@ -146,6 +150,10 @@ class SyncHandle(Wrapper):
     def key(self) -> str:
         """The key of the flow."""
         return self.wrapped.key
+
+    def results(self, start: int = 0, *, ordered: bool = True) -> SyncStream:
+        """Return the results of a map, one by one as they come; see `MapSignature.results`."""
+        return SyncStream(self.caller, self.wrapped.results(start, ordered=ordered))
 
     status = _blocking(FlowHandle[Any].status)
     result = _blocking(FlowHandle[Any].result)
@@ -298,7 +306,75 @@ class SyncSwarm(SyncSignature):
     close_swarm = _blocking(SwarmSignature[Any, Any].close_swarm)
 
 
+class SyncStream(Wrapper, Iterator[Any]):
+    """`ResultStream` for synchronous code."""
+
+    wrapped: ResultStream[Any]
+
+    @override
+    def __next__(self) -> Any:
+        value = self.caller.run(lambda _: _next_of(self.wrapped))
+        if value is _END:
+            raise StopIteration
+        return value
+
+    @property
+    def position(self) -> int:
+        """Where a later stream goes on."""
+        return self.wrapped.position
+
+    @property
+    def index(self) -> int:
+        """The index of the item whose result came last."""
+        return self.wrapped.index
+
+
+class SyncMap(SyncSwarm):
+    """A map for synchronous code."""
+
+    wrapped: MapSignature[Any, Any]  # pyright: ignore[reportIncompatibleVariableOverride] - set once
+
+    def add_items(self, items: Iterable[object], *, max_waiting: int | None = 10_000) -> None:
+        """Add items, which are taken from the iterable in the calling thread; see `MapSignature.add_items`."""
+        for first, chunk, error in _chunks(items):
+            add = functools.partial(self.wrapped.add_items, chunk, max_waiting=max_waiting, first=first)
+            self.caller.run(lambda _, add=add: add())
+            if error is not None:
+                raise error
+
+    def item(self, index: int) -> SyncSignature:
+        """Return an item; see `MapSignature.item`."""
+        return _wrapped(self.caller, self.caller.run(lambda _: self.wrapped.item(index)))
+
+    def results(self, start: int = 0, *, ordered: bool = True) -> SyncStream:
+        """Return the results one by one as they come; see `MapSignature.results`."""
+        return SyncStream(self.caller, self.wrapped.results(start, ordered=ordered))
+
+
+_END = object()
+
+
+async def _next_of(stream: ResultStream[Any]) -> Any:
+    return await anext(stream, _END)
+
+
+def _chunks(items: Iterable[object]) -> Iterator[tuple[int, list[object], Exception | None]]:
+    """Yield what an iterable yields in lists, with the number of the first; with the last what it raised, if so."""
+    first, chunk, problem = 0, list[object](), None
+    try:
+        for item in items:
+            chunk.append(item)
+            if len(chunk) == CHUNK:
+                yield first, chunk, None
+                first, chunk = first + CHUNK, []
+    except Exception as error:  # noqa: BLE001 - it is raised by whoever adds, after what came before it
+        problem = error
+    yield first, chunk, problem
+
+
 def _wrapped(caller: Caller, signature: Signature[Any, Any]) -> SyncSignature:
+    if isinstance(signature, MapSignature):
+        return SyncMap(caller, signature)
     kind = SyncSwarm if isinstance(signature, SwarmSignature) else SyncSignature
     return kind(caller, signature)
 
@@ -334,6 +410,16 @@ class SyncVerbs:
     def aswarm(self, tasks: Iterable[object] | None = None, task_name: str | None = None, **options: Any) -> SyncSwarm:
         """Create a swarm; see `Mageflow.aswarm`."""
         return SyncSwarm(self.caller, self.caller.run(lambda client: client.aswarm(tasks, task_name, **options)))
+
+    def amap(self, task: object, items: Iterable[object] | None = None, **options: Any) -> SyncMap:
+        """Create a map; its items are taken from the iterable in the calling thread; see `Mageflow.amap`."""
+        made = SyncMap(self.caller, self.caller.run(lambda client: client.amap(task, **options)))
+        if items is not None:
+            made.add_items(items)
+            made.close_swarm()
+        return made
+
+    map = amap
 
     def aswitch(
         self, chooser: object, cases: Mapping[Any, object], default: object = None, **options: Any

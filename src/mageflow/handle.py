@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from mageflow.errors import FlowCanceledError, FlowFailedError, SignatureNotFoundError
+from mageflow.errors import SignatureNotFoundError
 from mageflow.flow.payload import load
 from mageflow.flow.status import Status
 from mageflow.session import Session
+from mageflow.stream import ResultStream
 
 Out = TypeVar("Out", covariant=True)  # noqa: PLC0105 - the word of the documentation
 
@@ -44,10 +45,9 @@ class FlowHandle(Generic[Out]):
         record = await self._session.wait(self._id, timeout)
         if record is None:
             raise SignatureNotFoundError(self.key)
-        if record.status is Status.CANCELED:
-            raise FlowCanceledError(self.key, record.fields.get("re", "canceled"))
-        if record.status is Status.FAILED:
-            results = await self._session.results()
-            error, failed = await results.error(self._id), await results.failed_key(self._id)
-            raise FlowFailedError(self.key, error["type"], error["message"], error["traceback"], failed)
+        await self._session.check_outcome(record)
         return load(await (await self._session.results()).result(self._id), self.key)
+
+    def results(self, start: int = 0, *, ordered: bool = True) -> ResultStream[Any]:
+        """Return the results of a map, one by one as they come; see `MapSignature.results`."""
+        return ResultStream(self._session, self._id, start, ordered=ordered)

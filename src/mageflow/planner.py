@@ -134,10 +134,27 @@ class Planner:
         limit = config.max_task_allowed
         if limit is not None and len(members) > limit:
             raise TooManyTasksError(name or "(new)", limit)
-        settings: dict[str, int | str] = {"os": config.on_stop, "cl": int(closed or len(members) == limit)}
-        numbers = {"mc": config.max_concurrency, "sf": config.stop_after_n_failures, "mt": limit}
-        settings |= {field_name: value for field_name, value in numbers.items() if value is not None}
+        settings = {**_swarm_settings(config), "cl": int(closed or len(members) == limit)}
         return await self._plan(Kind.SWARM, body, members=members, success=success, failure=failure, settings=settings)
+
+    async def map(
+        self,
+        task: object,
+        *,
+        name: str | None,
+        kwargs: Mapping[str, Any],
+        success: object,
+        failure: object,
+        config: SwarmConfig,
+    ) -> Plan:
+        """Plan a map without items: a swarm that runs a copy of `task` for each item.
+
+        Raises:
+            UnrecognizedTaskError: nobody registered the task.
+        """
+        body = Body(name=name, kwargs=plain(kwargs, "an argument of a map"))
+        settings = {**_swarm_settings(config), "cl": 0}
+        return await self._plan(Kind.SWARM, body, template=task, success=success, failure=failure, settings=settings)
 
     async def switch(
         self,
@@ -187,24 +204,30 @@ class Planner:
         *,
         task_name: str | None = None,
         members: Sequence[object] = (),
+        template: object = None,
         success: object = None,
         failure: object = None,
         settings: Mapping[str, int | str] | None = None,
         cases: bytes = b"",
     ) -> Plan:
         settings = {**(settings or {})}
-        given = [await self._members(things) for things in (members, _listed(success), _listed(failure))]
+        groups = (members, _listed(success), _listed(failure), _listed(template))
+        given = [await self._members(things) for things in groups]
         names = [[member.id or member.task_name for member in group] for group in given]
         identifier = self._replay.identify(kind, body, settings, names, cases)
         parts, *callbacks = [
             [self._identified(member, identifier, role, index) for index, member in enumerate(group)]
-            for role, group in zip(("member", "success", "error"), given, strict=True)
+            for role, group in zip(("member", "success", "error", "item"), given, strict=True)
         ]
         changes: list[Change] = [
-            self._part(callback, None, None, None) for group in callbacks for callback in group if callback.task_name
+            self._part(callback, None, None, None, {"tp": 1} if role else None)
+            for role, group in zip(("", "", "item"), callbacks, strict=True)
+            for callback in group
+            if callback.task_name
         ]
-        for index, part in enumerate(parts):
-            changes.append(self._part(part, identifier, None if kind is Kind.SWARM else index, None))
+        changes += [self._part(p, identifier, None if kind is Kind.SWARM else i, None) for i, p in enumerate(parts)]
+        if template is not None:
+            settings["it"] = callbacks[2][0].id
         ids = tuple(part.id for part in parts)
         if kind is not Kind.TASK:
             settings["nm"] = len(ids)
@@ -238,7 +261,14 @@ class Planner:
     def _identified(self, member: _Member, whole: str, role: str, index: int) -> _Member:
         return member if member.task_name is None else replace(member, id=self._replay.part(whole, role, index))
 
-    def _part(self, member: _Member, container: str | None, index: int | None, message: bytes | None) -> Change:
+    def _part(
+        self,
+        member: _Member,
+        container: str | None,
+        index: int | None,
+        message: bytes | None,
+        settings: Mapping[str, int | str] | None = None,
+    ) -> Change:
         if member.task_name is None and container is not None:
             return Claim(id=member.id, container=container, index=index, message=message)
         body = Body(name=member.task_name).encode("a member", self._config.payload_limit)
@@ -250,7 +280,13 @@ class Planner:
             container=container,
             index=index,
             message=message,
+            settings=settings or {},
         )
+
+
+def _swarm_settings(config: SwarmConfig) -> dict[str, int | str]:
+    numbers = {"mc": config.max_concurrency, "sf": config.stop_after_n_failures, "mt": config.max_task_allowed}
+    return {"os": config.on_stop, **{field: number for field, number in numbers.items() if number is not None}}
 
 
 def _listed(given: object) -> list[object]:

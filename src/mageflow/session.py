@@ -12,10 +12,17 @@ from pydantic import BaseModel
 
 from mageflow.config import MageflowConfig
 from mageflow.engine import Engine
-from mageflow.errors import ResultTimeoutError, SignatureNotFoundError, StoreUnavailableError
+from mageflow.errors import (
+    FlowCanceledError,
+    FlowFailedError,
+    ResultTimeoutError,
+    SignatureNotFoundError,
+    StoreUnavailableError,
+)
 from mageflow.flow.ids import key_of
 from mageflow.flow.payload import Json
 from mageflow.flow.signature import Add, Asked, Change, NewSignature, Run, Steer
+from mageflow.flow.status import Status
 from mageflow.planner import Planner
 from mageflow.run.binding import check_arguments, validated
 from mageflow.run.replay import Replay
@@ -184,6 +191,21 @@ class Session:
         except TimeoutError as error:
             raise ResultTimeoutError(self.key(identifier), seconds or 0.0) from error
 
+    async def check_outcome(self, record: Record) -> None:
+        """Raise how a signature that has ended failed, if it did.
+
+        Raises:
+            FlowFailedError: it failed; carries the original error.
+            FlowCanceledError: it was canceled.
+        """
+        key = self.key(record.id)
+        if record.status is Status.CANCELED:
+            raise FlowCanceledError(key, record.fields.get("re", "canceled"))
+        if record.status is Status.FAILED:
+            results = await self.results()
+            error, failed = await results.error(record.id), await results.failed_key(record.id)
+            raise FlowFailedError(key, error["type"], error["message"], error["traceback"], failed)
+
     def check_kwargs(self, name: str, kwargs: Mapping[str, Any], model: type[BaseModel] | None) -> None:
         """Refuse bound arguments of a wrong type: for this model, else the task's own where it is known here."""
         model = model or self._model_of(name)
@@ -200,6 +222,16 @@ class Session:
         model = model or self._model_of(name)
         if model is not None:
             validated(model, message, name)
+
+    def check_item(self, name: str, message: Json, place: str) -> None:
+        """Refuse an item that the model of its task cannot take, where it is known here; what is missing may come.
+
+        Raises:
+            InvalidMessageError: names the item and the fields.
+        """
+        model = self._model_of(name)
+        if model is not None:
+            check_arguments(model, message, f"{name} ({place})")
 
     def _model_of(self, name: str) -> type[BaseModel] | None:
         binding = self._tasks.bindings.get(name)

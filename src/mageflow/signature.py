@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from typing_extensions import override
 
 from mageflow.config import PauseActionTypes
-from mageflow.errors import AlreadyStartedError, OutsideTransactionError, TransactionError
+from mageflow.errors import AlreadyStartedError, IllegalMoveError, OutsideTransactionError, TransactionError
 from mageflow.flow.payload import Json, dump, merge, message_of, plain
 from mageflow.flow.signature import Change, Members, Message, NewSignature, Patch, Persisted, Run, Steer, Verb
 from mageflow.flow.status import Kind, Status
@@ -318,6 +318,8 @@ class Signature(Persisted, Generic[In, Out]):
         self, record: Record, target: str, container: str | None, index: int | None, changes: list[Change]
     ) -> str:
         """Append the changes that copy a record and what is below it."""
+        if "it" in record.fields:
+            raise IllegalMoveError(self._key(record.id), "duplicate", "it is a map: make another with amap")
         settings: dict[str, int | str] = {
             name: record.fields[name] for name in _COPIED_SETTINGS if name in record.fields
         }

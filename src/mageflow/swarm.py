@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
-from typing import Any
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from typing import Any, Generic, TypeVar
 
 from typing_extensions import override
 
 from mageflow.config import SwarmConfig
-from mageflow.errors import AlreadyInContainerError, TaskAndMsgsDontMatchForSwarmError
-from mageflow.flow.payload import dump, message_of
+from mageflow.errors import (
+    AlreadyInContainerError,
+    TaskAndMsgsDontMatchForSwarmError,
+    TransactionError,
+)
+from mageflow.feed import Feed
+from mageflow.flow.ids import item_id
+from mageflow.flow.payload import dump, merge, message_of
 from mageflow.flow.signature import Add, Close, NewSignature
 from mageflow.flow.status import Kind, Status
 from mageflow.session import Session
 from mageflow.signature import SNAPSHOT, ChainSignature, In, Out, Signature, SwitchSignature, TaskSignature
 from mageflow.store.codec import Record, record_of
+from mageflow.stream import ResultStream
 from mageflow.views import Progress, members, progress_of
+
+Item = TypeVar("Item")
 
 
 class SwarmSignature(Signature[In, Out]):
@@ -156,6 +165,69 @@ class SwarmSignature(Signature[In, Out]):
         return all(record.container == self.id for record in (await self._session.read_many(ids)).values())
 
 
+class MapSignature(SwarmSignature[In, list[Item]], Generic[In, Item]):
+    """A swarm of one task over many messages, its items; the key of an item is `<key of the map>#<index>`.
+
+    An item has a record only while it runs, when it failed or was steered, and where callbacks or a replacement hang on
+    it. One that waits takes as much as its message; of one that is done the result is kept alone.
+    """
+
+    async def add_items(
+        self, items: Iterable[object] | AsyncIterable[object], *, max_waiting: int | None = 10_000, first: int = 0
+    ) -> None:
+        """Add all that an iterable yields, which may be without end: 500 at a time, one round trip each.
+
+        On a map that was started they are ready at once, on another at its run. A task that runs again adds those alone
+        that its earlier run did not come to. The map stays open: also after an error, with the items before it.
+
+        Args:
+            items: messages: models or mappings.
+            max_waiting: while so many wait in a map that was started no more are taken; `None`: unbounded.
+            first: number of the first one in errors.
+
+        Raises:
+            InvalidMessageError, NotSerialisableError, PayloadTooLargeError: an item is wrong; names its number.
+            SwarmIsClosedError, SwarmIsCanceledError, TooManyTasksError: the map takes no more.
+            TransactionError: in a transaction, which would hold all of them.
+        """
+        if self._session.block is not None:
+            text = "items of a map are written as they come: add them outside of the transaction"
+            raise TransactionError(text)
+        encode = await self._encoder()
+        await Feed(self._session, self.id, encode, max_waiting=max_waiting, first=first).run(items)
+
+    async def _encoder(self) -> Callable[[object, int], bytes]:
+        template = await self._session.read(self._record.fields["it"])
+        name, bound = template.body.name or "", merge(self._record.body.kwargs, template.body.kwargs)
+
+        def encode(item: object, place: int) -> bytes:
+            where = f"item {place} of map {self.key}"
+            message = message_of(item, where)
+            self._session.check_item(name, merge(bound, message), f"item {place}")
+            return dump(message, where, self._limit)
+
+        return encode
+
+    async def item(self, index: int) -> Signature[Any, Item]:
+        """Return an item as a signature: its status, message, verbs. One round trip.
+
+        Raises:
+            SignatureNotFoundError: there is no item of this index.
+        """
+        return signature_of(self._session, await self._session.read(item_id(self.id, index)))
+
+    def results(self, start: int = 0, *, ordered: bool = True) -> ResultStream[Item]:
+        """Return the results one by one as they come: `async for result in numbers.results():`.
+
+        Items that failed or were canceled are left out. Two round trips for each 50 results.
+
+        Args:
+            start: index of the first item; of results as they end, how many of them were read before.
+            ordered: in the order of the items; else in that of their ends.
+        """
+        return ResultStream[Item](self._session, self.id, start, ordered=ordered)
+
+
 class _Adding:
     """`async with swarm.adding():`."""
 
@@ -188,4 +260,6 @@ _SIGNATURES: dict[Kind, type[Signature[Any, Any]]] = {
 
 def signature_of(session: Session, record: Record) -> Signature[Any, Any]:
     """Return the signature object of a record."""
+    if "it" in record.fields:
+        return MapSignature[Any, Any](session, record)
     return _SIGNATURES[record.kind](session, record)

@@ -1,13 +1,14 @@
-"""What type checkers know of signing: a typed task gives a `TaskSignature` of its message and its result."""
+"""What type checkers know of signing and mapping: a typed task gives signatures of its message and its result."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Concatenate, Protocol, TypeAlias, TypeVar, cast, overload
 
 from pydantic import BaseModel
 
 from mageflow.signature import TaskSignature
+from mageflow.swarm import MapSignature
 
 if TYPE_CHECKING:
     from hatchet_sdk.runnables.workflow import Standalone  # pyright: ignore[reportMissingTypeStubs] - a folder that is no package
@@ -49,3 +50,28 @@ class Sign(Protocol):
 def signing(function: Callable[..., Awaits[TaskSignature[Any, Any]]]) -> Sign:
     """Let type checkers take a function for `Sign`."""
     return cast("Sign", function)
+
+
+Items: TypeAlias = Iterable[object] | AsyncIterable[object] | None
+
+
+class Map(Protocol):
+    """`amap`, of a client and of the module; the options are those of `Verbs.amap`."""
+
+    @overload
+    def __call__(self, task: Standalone[M, R], items: Items = None, **options: Any) -> Awaits[MapSignature[Any, R]]: ...  # pyright: ignore[reportInvalidTypeArguments] - here a result may be anything
+    @overload
+    def __call__(
+        self, task: TaskSignature[Any, R], items: Items = None, **options: Any
+    ) -> Awaits[MapSignature[Any, R]]: ...
+    @overload
+    def __call__(
+        self, task: Callable[..., Awaits[R] | R], items: Items = None, **options: Any
+    ) -> Awaits[MapSignature[Any, R]]: ...
+    @overload
+    def __call__(self, task: object, items: Items = None, **options: Any) -> Awaits[MapSignature[Any, Any]]: ...
+
+
+def mapping(function: Callable[..., Awaits[MapSignature[Any, Any]]]) -> Map:
+    """Let type checkers take a function for `Map`."""
+    return cast("Map", function)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -10,15 +10,15 @@ from pydantic import BaseModel
 
 from mageflow.config import MageflowConfig, PauseActionTypes, SwarmConfig
 from mageflow.dispatch.repair import Report
-from mageflow.errors import SignatureNotFoundError, TaskNameError
+from mageflow.errors import SignatureNotFoundError, TaskNameError, TransactionError
 from mageflow.flow.ids import id_of
 from mageflow.flow.status import Status
 from mageflow.planner import Plan
 from mageflow.session import Session
 from mageflow.signature import ChainSignature, Signature, SwitchSignature, TaskSignature
 from mageflow.store.codec import Record, record_of
-from mageflow.swarm import SwarmSignature, signature_of
-from mageflow.typed import signing
+from mageflow.swarm import MapSignature, SwarmSignature, signature_of
+from mageflow.typed import mapping, signing
 from mageflow.views import Wait, why
 
 
@@ -149,6 +149,59 @@ class Verbs:
             closed=is_swarm_closed,
         )
         return SwarmSignature[Any, list[Any]](self._session, *await self._created(plan))
+
+    @mapping
+    async def amap(
+        self,
+        task: object,
+        items: Iterable[object] | AsyncIterable[object] | None = None,
+        *,
+        task_name: str | None = None,
+        success_callbacks: object = None,
+        error_callbacks: object = None,
+        success: object = None,
+        error: object = None,
+        config: SwarmConfig | None = None,
+        **kwargs: Any,
+    ) -> MapSignature[Any, Any]:
+        """Create a map: a swarm that runs a task for each item of an iterable, a million or more.
+
+        The items are written as they are taken, in one round trip for each 500, and the map is closed at their end; it
+        starts by its own run, as every signature. Nothing holds all of them. When the iterable raises, an item is wrong
+        or this process dies, the map stays open with what was written: `load_signature` and `add_items` go on.
+
+        Args:
+            task: a name, task object or function; or a task signature, of which each item runs a copy.
+            items: messages: models or mappings. Without them the map is open and empty; see `MapSignature.add_items`.
+            task_name: what you call it.
+            success_callbacks: started with the list of results; `success` is the same.
+            error_callbacks: started when the failure budget is used up; `error` is the same.
+            config: concurrency, failure budget, size.
+            kwargs: arguments for every item.
+
+        Raises:
+            UnrecognizedTaskError: nobody registered the name.
+            IllegalMoveError: `task` is a container.
+            InvalidMessageError, NotSerialisableError, PayloadTooLargeError: an item is wrong; names its number.
+            TooManyTasksError: more items than `max_task_allowed`.
+            TransactionError: in a transaction, which would hold all of them.
+        """
+        if self._session.block is not None:
+            text = "a map is written as its items come: make it before the transaction"
+            raise TransactionError(text)
+        plan = await (await self._session.planner()).map(
+            task,
+            name=task_name,
+            kwargs=kwargs,
+            success=_joined(success_callbacks, success),
+            failure=_joined(error_callbacks, error),
+            config=config or SwarmConfig(),
+        )
+        made = MapSignature[Any, Any](self._session, *await self._created(plan))
+        if items is not None:
+            await made.add_items(items)
+            await made.close_swarm()
+        return made
 
     async def aswitch(
         self,

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from mageflow.flow.ids import key_of
+from mageflow.flow.ids import item_id, key_of
 from mageflow.flow.status import Status
 from mageflow.store.codec import Record, text
 from mageflow.store.store import CHUNK, Store
@@ -82,10 +82,19 @@ async def why(store: Store, identifier: str) -> Wait | None:
 
 
 async def members(store: Store, container: str, status: Status | None = None) -> AsyncIterator[Record]:
-    """Yield the members of a container in order. Two round trips for each 100."""
+    """Yield the members of a container in order; the items of a map too. Two round trips for each 100."""
+    async for page in _pages(store, container):
+        for record in await store.read(page):
+            if record is not None and status in (None, record.status):
+                yield record
+
+
+async def _pages(store: Store, container: str) -> AsyncIterator[list[str]]:
     start = 0
     while page := await store.command("LRANGE", store.keys.members(container), start, start + CHUNK - 1):
         start += len(page)
-        for record in await store.read([text(member) for member in page]):
-            if record is not None and status in (None, record.status):
-                yield record
+        yield [text(member) for member in page]
+    [record] = await store.read([container]) if start == 0 else [None]
+    total = record.number("nm") if record is not None and "it" in record.fields else 0
+    for first in range(0, total, CHUNK):
+        yield [item_id(container, index) for index in range(first, min(first + CHUNK, total))]

@@ -29,6 +29,11 @@ class Previous(BaseModel):
     by: int = 1
 
 
+def numbers(count: int, start: int = 0) -> Iterator[Message]:
+    """Return messages of one number each."""
+    return ({"n": n} for n in range(start, start + count))
+
+
 class Values(BaseModel):
     """The results of a swarm."""
 

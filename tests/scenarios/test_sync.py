@@ -12,7 +12,7 @@ import pytest
 
 import mageflow
 from mageflow import Mageflow, Status, SwarmConfig
-from mageflow.blocking import SyncSignature, SyncSwarm, SyncVerbs
+from mageflow.blocking import SyncMap, SyncSignature, SyncSwarm, SyncVerbs
 from mageflow.errors import FlowFailedError, InvalidMessageError, OutsideTransactionError, SyncInLoopError
 from mageflow.verbs import Verbs
 from tests.conftest import MakeClient
@@ -41,7 +41,12 @@ def _verbs(kind: type) -> set[str]:
 def test_every_verb_is_there() -> None:
     """The blocking face has every verb of the client, and the module one of its own."""
     assert _verbs(Verbs) <= _verbs(SyncVerbs)
-    for ours, theirs in ((SyncSignature, mageflow.Signature), (SyncSwarm, mageflow.SwarmSignature)):
+    pairs = (
+        (SyncSignature, mageflow.Signature),
+        (SyncSwarm, mageflow.SwarmSignature),
+        (SyncMap, mageflow.MapSignature),
+    )
+    for ours, theirs in pairs:
         inner = {"change", "change_in_block"}
         assert _verbs(theirs) - inner <= _verbs(ours)
     assert isinstance(mageflow.sync, SyncVerbs)
@@ -180,3 +185,38 @@ def test_client_without_sync_starts_no_thread(make_client: MakeClient) -> None:
     client: Mageflow = make_client()
     assert client.sync is not None
     assert not any(thread.name == "mageflow-sync" for thread in threading.enumerate())
+
+
+def test_map(stage: Stage, sync: SyncVerbs) -> None:
+    """A map takes its items in the calling thread, and gives its results one by one."""
+    taken: set[str] = set()
+
+    def items() -> Iterator[dict[str, int]]:
+        taken.add(threading.current_thread().name)
+        yield from ({"n": n} for n in range(1100))
+
+    mapped = sync.amap("double", items())
+    stream = mapped.aio_run_no_wait().results()
+    assert list(stream) == [2 * n for n in range(1100)]
+    assert (stream.index, stream.position) == (1099, 1100)
+    assert taken == {threading.current_thread().name}
+    assert mapped.item(3).task_status is Status.DONE
+    again = sync.load_signature(mapped.key)
+    assert isinstance(again, SyncMap)
+    assert len(list(again.results(ordered=False))) == 1100
+
+
+def test_error_of_the_items(stage: Stage, sync: SyncVerbs) -> None:
+    """What the iterable yielded before it raised is added; a wrong item is named by its number."""
+
+    def broken() -> Iterator[dict[str, int]]:
+        yield from ({"n": n} for n in range(3))
+        raise KeyError("gone")
+
+    mapped = sync.amap("double")
+    with pytest.raises(KeyError):
+        mapped.add_items(broken())
+    assert mapped.progress().total == 3
+    with pytest.raises(InvalidMessageError, match=r"item 520"):
+        mapped.add_items([*({"n": n} for n in range(520)), {"n": "x"}])
+    mapped.close_swarm()

@@ -29,6 +29,7 @@ def test_every_key_has_the_tag_of_its_namespace() -> None:
     keys = Keys("one")
     names = [getattr(keys, name) for name, value in vars(Keys).items() if isinstance(value, property)]
     names += [keys.record("x"), keys.payloads("x"), keys.members("x"), keys.fired("x"), keys.slots("x")]
+    names += [keys.waiting_items("x"), keys.done_items("x"), keys.item_results("x", 0)]
     assert len(names) > 8
     assert all(name.startswith("{mf:one}:") for name in names)
     loaded = [script for script in vars(scripts).values() if isinstance(script, Script)]

@@ -58,11 +58,12 @@ class Composer:
             message = merge(await self._received(top.error_id), message)
             if injection.error_field is not None:
                 message[injection.error_field] = await self._results.error(top.error_id)
+        limit = self._store.config.inline_limit
         if entry.input_id is not None and injection.result_field is not None:
             value = entry.input_value
             if value is None:
-                value = await self._results.result(entry.input_id)
-            if len(value) <= self._store.config.inline_limit:
+                value = await self._results.result(entry.input_id, limit)
+            if len(value) <= limit:
                 message[injection.result_field] = load(value, self._key(entry.input_id))
             else:
                 message.pop(injection.result_field, None)

@@ -15,7 +15,7 @@ from mageflow.store.store import Store
 
 _LATE = 10.0
 """Seconds after which a row that is due, or a run without a sign of life, should long have been looked after."""
-_OF_A_SIGNATURE = re.compile(r"[bmcwqolghkxn]:(?P<id>[0-9A-Z]+)$")
+_OF_A_SIGNATURE = re.compile(r"[bmcwqolghkxnieyr]:(?P<id>[0-9A-Z]+(#[0-9]+)?)(:[0-9]+)?$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,12 +1,15 @@
-"""Keys of signatures: `mf:<namespace>:<ulid>`; inside a namespace the ULID alone."""
+"""Keys of signatures: `mf:<namespace>:<ulid>`, of items of a map `<key of the map>#<index>`; ids are the last part."""
 
 from __future__ import annotations
+
+import re
 
 from ulid import ULID
 
 from mageflow.errors import SignatureNotFoundError
 
 PREFIX = "mf:"
+_ID = re.compile(r"[0-9A-Za-z]+(#[0-9]+)?")
 
 
 def new_id() -> str:
@@ -19,6 +22,11 @@ def key_of(namespace: str, identifier: str) -> str:
     return f"{PREFIX}{namespace}:{identifier}"
 
 
+def item_id(map_id: str, index: int) -> str:
+    """Return the id of an item of a map."""
+    return f"{map_id}#{index}"
+
+
 def id_of(namespace: str, key: str) -> str:
     """Return the id in a public key of this namespace.
 
@@ -27,6 +35,6 @@ def id_of(namespace: str, key: str) -> str:
     """
     prefix = f"{PREFIX}{namespace}:"
     identifier = key.removeprefix(prefix)
-    if identifier == key or not identifier or not identifier.isalnum():
+    if identifier == key or not _ID.fullmatch(identifier):
         raise SignatureNotFoundError(key)
     return identifier

@@ -77,6 +77,16 @@ class Add:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Items:
+    """Messages for a map. A producer whose earlier run may have added them says how many it added `before` these."""
+
+    id: str
+    messages: Sequence[bytes]
+    producer: str = ""
+    before: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
     """The message that is given with a signature."""
 
@@ -123,4 +133,4 @@ class Asked:
     ids: Sequence[str]
 
 
-Change = NewSignature | Claim | Members | Add | Message | Run | Close | Patch | Steer | Asked
+Change = NewSignature | Claim | Members | Add | Items | Message | Run | Close | Patch | Steer | Asked

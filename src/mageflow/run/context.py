@@ -24,6 +24,7 @@ class CurrentRun:
         made: how often each description was asked for in this run, see `mageflow.run.replay`.
         asked: ids of signatures that it made, now or in an earlier run.
         started: those of them that it started.
+        fed: how many items it added to each map.
     """
 
     client: Client
@@ -33,6 +34,7 @@ class CurrentRun:
     made: dict[bytes, int] = field(default_factory=dict[bytes, int])
     asked: set[str] = field(default_factory=set[str])
     started: set[str] = field(default_factory=set[str])
+    fed: dict[str, int] = field(default_factory=dict[str, int])
 
 
 current_run: ContextVar[CurrentRun | None] = ContextVar("mageflow_current_run", default=None)

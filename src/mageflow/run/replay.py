@@ -63,6 +63,16 @@ class Replay:
         if self.run is not None:
             self.run.started.add(identifier)
 
+    def producer(self, identifier: str) -> tuple[str, int]:
+        """Return who adds items to a map, and how many it added before in this run; nothing outside of runs."""
+        run = self.run
+        return ("", 0) if run is None else (run.id, run.fed.get(identifier, 0))
+
+    def added(self, identifier: str, count: int) -> None:
+        """Remember that this run added items to a map."""
+        if self.run is not None:
+            self.run.fed[identifier] = self.run.fed.get(identifier, 0) + count
+
 
 def id_outside(namespace: str, manager_run: str) -> str:
     """Return what stands for a signature where a task runs outside of any flow: one id for all attempts of its run."""
@@ -71,5 +81,5 @@ def id_outside(namespace: str, manager_run: str) -> str:
 
 def _derived(origin: str, text: bytes) -> str:
     """Return a ULID with the time of `origin` and the digest of both."""
-    time = ULID.from_str(origin).bytes[:6]
+    time = ULID.from_str(origin.partition("#")[0]).bytes[:6]
     return str(ULID.from_bytes(time + hashlib.sha256(origin.encode() + text).digest()[:10]))

@@ -70,6 +70,18 @@ class Keys:
         """List of the callbacks that a signature fired."""
         return self._name(f"c:{identifier}")
 
+    def waiting_items(self, identifier: str) -> str:
+        """List of the items of a map that wait."""
+        return self._name(f"i:{identifier}")
+
+    def done_items(self, identifier: str) -> str:
+        """List of the indices of the items of a map that are done, in the order of their ends."""
+        return self._name(f"y:{identifier}")
+
+    def item_results(self, identifier: str, bucket: int) -> str:
+        """Hash of the results of a hundred items of a map, by the rest of their indices."""
+        return self._name(f"r:{identifier}:{bucket}")
+
     def slots(self, identifier: str) -> str:
         """Set of the slots of a swarm."""
         return self._name(f"l:{identifier}")

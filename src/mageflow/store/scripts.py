@@ -8,7 +8,20 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 
 from mageflow.config import MageflowConfig, in_seconds
-from mageflow.flow.signature import Add, Asked, Change, Claim, Close, Members, Message, NewSignature, Patch, Run, Steer
+from mageflow.flow.signature import (
+    Add,
+    Asked,
+    Change,
+    Claim,
+    Close,
+    Items,
+    Members,
+    Message,
+    NewSignature,
+    Patch,
+    Run,
+    Steer,
+)
 
 LEASE = 6.0
 """Seconds without a sign of life after which a run is given to another worker."""
@@ -106,6 +119,8 @@ def change_arguments(change: Change, height: int = 1) -> Iterable[Argument]:  # 
             return ("members", change.container, int(change.waiting), *_list(change.ids))
         case Add():
             return ("add", change.swarm, int(change.close_on_max), int(change.run), *_list(change.ids))
+        case Items():
+            return ("items", change.id, change.producer, change.before, len(change.messages), *change.messages)
         case Message():
             return ("message", change.id, change.message)
         case Run():

@@ -8,6 +8,8 @@ ARGV[3..] is a sequence of verbs, each with a fixed number of values (`*` stands
   members container waiting *ids                  appends to the members of a container still to be written; waiting: a swarm's
   publish draft *ids                              the parts are complete; ids: the new signatures without a container
   add swarm close_on_max run *ids                 new or claimed members of an existing swarm; run: ready at once
+  items map producer first *messages              items for a map; producer: its earlier run may have added them, `first`
+                                                  is how many it added before these, or nothing
   message id message
   run id                                          start it
   close swarm
@@ -34,7 +36,7 @@ end
 local SHAPES = {
   draft = { 'id', 'begun' }, publish = { 'id', '*' }, run = { 'id' }, close = { 'id' }, message = { 'id', 'text' },
   patch = { 'id', 'text' }, claim = { 'id', 'container', 'x', 'message' }, members = { 'id', 'waiting', '*' },
-  add = { 'id', 'close_on_max', 'run', '*' }, asked = { 'id', 'run', '*' }, steer = { 'id', 'verb_of' },
+  add = { 'id', 'close_on_max', 'run', '*' }, items = { 'id', 'producer', 'first', '*' }, asked = { 'id', 'run', '*' }, steer = { 'id', 'verb_of' },
   node = { 'id', 'kind', 'container', 'x', 'fields', 'body', 'message', 'success', 'failure', 'cases' },
 }
 
@@ -88,12 +90,15 @@ function check.node(change)
   if change.container ~= '' then record.c = change.container end
   cache[change.id], new[change.id] = record, change
   local height = math.max(heights[change.id] or 1, tonumber(string.match(change.fields, '^h\31(%d+)') or 1))
-  for _, list in ipairs({ change.success, change.failure }) do
+  for _, list in ipairs({ change.success, change.failure, record.it or '' }) do
     for template in string.gmatch(list, '%S+') do
       local record = rec(template)
       if not record then return refuse('not_found', template) end
       height = math.max(height, (heights[template] or num(record, 'h')) + 1)
     end
+  end
+  if record.it and rec(record.it).k ~= 't' then
+    return refuse('illegal', record.it, 'a map runs a task for each item, no container')
   end
   heights[change.id] = height
   if height > LIMIT then return refuse('too_deep', change.id) end
@@ -143,15 +148,33 @@ local function swarm_state(id)
   return swarms[id], record
 end
 
+local function cannot_take(id, swarm, record, count)
+  local status = ended(record, id)
+  if status == 'c' then return refuse('swarm_canceled', id) end
+  if status or swarm.closed then return refuse('swarm_closed', id) end
+  swarm.total = swarm.total + count
+  if swarm.limit and swarm.total > swarm.limit then return refuse('too_many', id, int(swarm.limit)) end
+end
+
+function check.items(change)
+  local map, record = swarm_state(change.id)
+  if not map then return refuse('not_found', change.id) end
+  if not record.it then return refuse('illegal', change.id, 'it is no map') end
+  change.known = 0
+  if change.producer ~= '' then
+    local added = tonumber(call('HGET', P .. 'b:' .. change.id, 'p:' .. change.producer) or 0)
+    change.known = math.max(0, math.min(#change.ids, added - tonumber(change.first)))
+  end
+  return change.known < #change.ids and cannot_take(change.id, map, record, #change.ids - change.known) or nil
+end
+
 function check.add(change)
   local swarm, record = swarm_state(change.id)
   if not swarm then return refuse('not_found', change.id) end
   if record.k ~= 's' then return refuse('not_a_swarm', change.id) end
-  local status = ended(record, change.id)
-  if status == 'c' then return refuse('swarm_canceled', change.id) end
-  if status or swarm.closed then return refuse('swarm_closed', change.id) end
-  swarm.total = swarm.total + #change.ids
-  if swarm.limit and swarm.total > swarm.limit then return refuse('too_many', change.id, int(swarm.limit)) end
+  if record.it then return refuse('illegal', change.id, 'it is a map: it takes items') end
+  local refused = cannot_take(change.id, swarm, record, #change.ids)
+  if refused then return refused end
   if change.run == '1' and closed_above(record) then return refuse('illegal', change.id, closed_above(record)) end
   change.closes = change.close_on_max == '1' and swarm.total == swarm.limit
   swarm.closed = change.closes
@@ -174,7 +197,9 @@ function check.run(change)
   if above and (foreign_draft(record) or not container) then
     return refuse('illegal', change.id, 'it is being added to a container')
   end
-  if container and container.k ~= 's' then return refuse('illegal', change.id, 'its container starts it') end
+  if container and (container.k ~= 's' or container.it) then
+    return refuse('illegal', change.id, 'its container starts it')
+  end
   local opens = record.k == 's' and record.own == '0' and not ENDED[record.st]
   local status = ended(record, change.id)
   if status == 'c' then return refuse('illegal', change.id, 'it is canceled') end
@@ -357,11 +382,32 @@ function write.add(change)
   if change.closes then close(id) end
 end
 
+function write.items(change)
+  local id, count = change.id, #change.ids - change.known
+  if count == 0 then return end
+  append(P .. 'i:' .. id, { unpack(change.ids, change.known + 1) })
+  if change.producer ~= '' then
+    call('HSET', P .. 'b:' .. id, 'p:' .. change.producer, int(tonumber(change.first) + #change.ids))
+  end
+  put(id, { nm = num(rec(id), 'nm') + count, ac = now })
+  call('ZADD', P .. 'ix:p', 'XX', int(now + NEW_TTL.s), id)
+  push(refill, id)
+end
+
 function write.message(change) call('HSET', P .. 'b:' .. home(change.id), change.id .. ':m', change.text) end
 function write.run(change) start(change.id) end
 function write.close(change) close(change.id) end
 
+-- An item of a map that waits gets its record before its turn, in which it is found by its place.
+local function real(id)
+  local r = rec(id)
+  if not r.v or r.st ~= 'p' then return end
+  local map, index = item_of(id)
+  give_record(map, index, message_of_item(map, index))
+end
+
 function write.patch(change)
+  real(change.id)
   local key = P .. 'b:' .. home(change.id)
   call('HSET', key, change.id, (call('HGET', key, change.id) or '{}') .. '\n' .. change.text)
 end
@@ -432,7 +478,10 @@ function steering.remove(id)
 end
 
 function write.steer(change)
-  if change.verb_of == 'remove' or not ended(rec(change.id), change.id) then steering[change.verb_of](change.id) end
+  local id, verb = change.id, change.verb_of
+  if verb ~= 'remove' and ended(rec(id), id) then return end
+  if verb ~= 'resume' then real(id) end
+  steering[verb](id)
 end
 
 local REPEATABLE = { node = true, members = true, draft = true, asked = true }

@@ -53,7 +53,7 @@ function steps.a()
   local r = rec(id)
   call('ZREM', P .. 'out', ARGV[3])
   if r.st ~= 'a' or r.cl == '1' or dead(id) then return end
-  if call('SCARD', P .. 'l:' .. id) > 0 or call('EXISTS', P .. 'q:' .. id) == 1 then return end
+  if call('SCARD', P .. 'l:' .. id) > 0 or call('EXISTS', P .. 'q:' .. id, P .. 'i:' .. id) > 0 then return end
   if held(id) or call('EXISTS', P .. 'g:' .. id) == 1 then return call('ZADD', P .. 'out', int(now + NEW_TTL.s), ARGV[3]) end
   local due = num(r, 'ac') + NEW_TTL.s
   if due > now then return call('ZADD', P .. 'out', int(due), ARGV[3]) end
@@ -63,7 +63,7 @@ function steps.a()
 end
 
 local OF_A_TASK = { 's:', 'b:', 'c:', 'h:', 'n:' }
-local OF_A_CONTAINER = { 's:', 'b:', 'c:', 'm:', 'w:', 'q:', 'o:', 'l:', 'g:', 'h:' }
+local OF_A_CONTAINER = { 's:', 'b:', 'c:', 'm:', 'w:', 'q:', 'o:', 'l:', 'g:', 'h:', 'i:', 'e:', 'y:' }
 -- Callbacks that were fired below a canceled signature end too: nothing else may ever come to those that are held by marks
 -- of their own, or that wait at an open gate.
 function steps.f()
@@ -78,10 +78,11 @@ function steps.f()
       call('ZREM', P .. 'out', node)
       end_canceled(node)
     end
-    local members = r and r.k ~= 't' and call('LRANGE', P .. 'm:' .. node, offset, offset + PAGE - 1) or {}
+    local members, behind = {}, nil
+    if r and r.k ~= 't' then members, behind = page_of(node, tonumber(offset)) end
     for _, member in ipairs(members) do call('RPUSH', list, member .. ' 0') end
     if #members > 0 then
-      call('LPUSH', list, node .. ' ' .. int(offset + #members))
+      call('LPUSH', list, node .. ' ' .. int(behind))
     else
       for _, fired in ipairs(call('LRANGE', P .. 'c:' .. node, 0, -1)) do call('RPUSH', list, fired .. ' 0') end
     end
@@ -89,20 +90,35 @@ function steps.f()
   continue(ARGV[3])
 end
 
+-- The results of a map, a page at a time, behind its items. Returns whether any were left.
+local function expire_results(map, offset, ttl, list)
+  local first, last = math.max(0, offset - num(rec(map), 'nm')), math.ceil(num(rec(map), 'nm') / 100) - 1
+  for bucket = first, math.min(first + PAGE - 1, last) do
+    call('PEXPIRE', P .. 'r:' .. map .. ':' .. int(bucket), ttl)
+    budget = budget - 1
+  end
+  if first <= last then call('LPUSH', list, map .. ' ' .. int(num(rec(map), 'nm') + first + PAGE)) end
+  return first <= last
+end
+
 -- One visit of a record of a flow that is over: its members come first, a page at a time, then what belongs to it.
 local function expire(node, offset, ttl, list)
   local r = rec(node)
   budget = budget - 1
-  if not r then return end
-  local members = r.k ~= 't' and call('LRANGE', P .. 'm:' .. node, offset, offset + PAGE - 1) or {}
+  if not r or r.v then return end
+  local members, behind = {}, nil
+  if r.k ~= 't' then members, behind = page_of(node, offset) end
   if #members > 0 then
-    call('LPUSH', list, node .. ' ' .. int(offset + #members), unpack(members))
+    call('LPUSH', list, node .. ' ' .. int(behind), unpack(members))
     return
   end
+  if r.it and expire_results(node, offset, ttl, list) then return end
   if r.by then call('RPUSH', list, r.by) end
   local fired = call('LRANGE', P .. 'c:' .. node, 0, -1)
   if #fired > 0 then call('RPUSH', list, unpack(fired)) end
   if call('PTTL', P .. 's:' .. node) < 0 then each_callback(node, forget) end
+  local template = r.it and rec(r.it)
+  if template and template.tp and num(template, 'rf') <= 0 then call('RPUSH', list, r.it) end
   for _, key in ipairs(r.k == 't' and OF_A_TASK or OF_A_CONTAINER) do
     call('PEXPIRE', P .. key .. node, ttl)
   end

@@ -88,7 +88,7 @@ if not r then return answer('gone') end
 if r.op == op then return answer('recorded') end
 if r.n ~= run then
   overtaken_over(id, run)
-  return answer('superseded')
+  return answer(r.v and 'ended' or 'superseded')
 end
 local counted = release(id)
 local status = 'ended'

@@ -85,13 +85,14 @@ local function new_id()
   return table.concat(out)
 end
 
--- Templates: a signature that is named as a callback is kept while a record names it, even if it ended by itself.
+-- Templates: a signature that is named as a callback, or that a map runs for each item, is kept while a record names it,
+-- even if it ended by itself.
 local function each_callback(id, visit)
   local lists = call('HMGET', P .. 'b:' .. home(id), id .. ':s', id .. ':f')
   for i = 1, 2 do
     for template in string.gmatch(lists[i] or '', '%S+') do visit(template) end
   end
-  return lists
+  if rec(id).it then visit(rec(id).it) end
 end
 
 local function refer(template)
@@ -103,7 +104,7 @@ end
 
 local function forget(template)
   local record = rec(template)
-  if not record or add(template, 'rf', -1) > 0 or record.c then return end
+  if not record or add(template, 'rf', -1) > 0 or record.c or record.tp then return end
   if ENDED[record.st] then
     if record.lv == '0' and not record.xt then continue('!x:' .. template) end
   elseif record.st == 'p' and not record.rd then
@@ -127,7 +128,7 @@ end
 
 local function drop_payload(id, from) call('HDEL', from, id, id .. ':m', id .. ':s', id .. ':f', id .. ':v') end
 
-local COPIED = { 'k', 'h', 'tn', 'nm', 'mc', 'sf', 'mt', 'os', 'cl' }
+local COPIED = { 'k', 'h', 'tn', 'nm', 'mc', 'sf', 'mt', 'os', 'cl', 'it' }
 
 -- Copy one record and its payload, without its members. `fields` say where the copy hangs.
 local function copy_node(source, target, fields)
@@ -139,6 +140,64 @@ local function copy_node(source, target, fields)
   copy_payload(source, P .. 'b:' .. home(source), target, P .. 'b:' .. home(target))
   each_callback(target, refer)
   budget = budget - 1
+end
+
+-- A page of the members of a container from a place on, and the place of the next; of a map, those that have a record.
+local function page_of(id, from)
+  if not rec(id).it then
+    local members = call('LRANGE', P .. 'm:' .. id, from, from + PAGE - 1)
+    return members, from + #members
+  end
+  local items = call('ZRANGEBYSCORE', P .. 'e:' .. id, from, '+inf', 'LIMIT', 0, PAGE)
+  local _, last = item_of(items[#items] or '')
+  return items, last and last + 1 or from
+end
+
+-- An item of a map gets a record: a copy of the template, with the item as its message.
+local function give_record(map, index, message)
+  local id = map .. '#' .. int(index)
+  copy_node(rec(map).it, id, { c = map, rd = 1 })
+  call('HSET', P .. 'b:' .. map, id .. ':m', message)
+  call('ZADD', P .. 'e:' .. map, int(index), id)
+  return id
+end
+
+-- The next item of a map; one that was steered while it waited has its record already.
+local function next_item(map)
+  local index = num(rec(map), 'nm') - call('LLEN', P .. 'i:' .. map)
+  local message = call('LPOP', P .. 'i:' .. map)
+  if not message then return end
+  local id = map .. '#' .. int(index)
+  if call('EXISTS', P .. 's:' .. id) == 1 then return id end
+  return give_record(map, index, message)
+end
+
+-- An item that is done, and to which nothing else belongs, is kept as its result alone.
+local function item_done(id)
+  local map, index = item_of(id)
+  local r, from = rec(id), P .. 'b:' .. map
+  call('RPUSH', P .. 'y:' .. map, int(index))
+  if r.by or call('EXISTS', P .. 'c:' .. id, P .. 'h:' .. id, P .. 'n:' .. id) > 0 then return end
+  each_callback(id, forget)
+  local key, field = place_of_item(map, index)
+  call('HSET', key, field, call('HGET', from, id .. ':r'))
+  drop_payload(id, from)
+  call('HDEL', from, id .. ':r', id .. ':e', id .. ':i', id .. ':p')
+  call('DEL', P .. 's:' .. id)
+  call('ZREM', P .. 'e:' .. map, id)
+  cache[id] = { v = true, c = map, k = 't', st = 'd', t0 = r.t0, rd = '1' }
+end
+
+-- Copy a page of the items that wait; in the end the copy has as many as there were.
+local function copy_items(source, target, offset, list)
+  local items = call('LRANGE', P .. 'i:' .. source, offset, offset + 99)
+  budget = budget - 10
+  if #items > 0 then
+    call('RPUSH', P .. 'i:' .. target, unpack(items))
+    call('LPUSH', list, source .. ' ' .. target .. ' ' .. int(offset + #items))
+  else
+    put(target, { nm = offset })
+  end
 end
 
 -- Make the copies that k:<root> lists, an entry `source target offset` for the members of each container.
@@ -153,6 +212,10 @@ copy = function(root)
     local source, target, offset = string.match(entry, '^(%S+) (%S+) (%d+)$')
     offset = tonumber(offset)
     local last = math.min(offset + PAGE, num(rec(target), 'nm')) - 1
+    if rec(target).it then
+      copy_items(source, target, offset, list)
+      last = -1
+    end
     local members = offset <= last and call('LRANGE', P .. 'm:' .. source, offset, last) or {}
     local made = {}
     for i, member in ipairs(members) do
@@ -427,7 +490,10 @@ end_node = function(id, st, reason)
   elseif r.k == 't' and num(r, 'n') > 1 and call('EXISTS', P .. 'n:' .. id) == 1 then
     continue('!n:' .. id)
   end
-  if r.c then return child_ended(r.c, id, st, was) end
+  if r.c then
+    child_ended(r.c, id, st, was)
+    return st == 'd' and rec(r.c) and rec(r.c).it and item_done(id)
+  end
   index(id, r.lv and 'a' or 'p', st)
   if not r.lv and not r.o then add(id, 'lv', 1) end
   call('PUBLISH', P .. 'ended', id)
@@ -481,13 +547,12 @@ end
 walk = function(id)
   local r = rec(id)
   while budget > 0 and r.wc ~= 'x' do
-    local from = num(r, 'wc')
-    local members = call('LRANGE', P .. 'm:' .. id, from, from + PAGE - 1)
+    local members, behind = page_of(id, num(r, 'wc'))
     for _, member in ipairs(members) do
       -- A removed flow may be gone before its walk is through.
       if rec(member) then cancel_member(member, r.wr, r.wi == '1') end
     end
-    put(id, { wc = #members < PAGE and 'x' or from + #members })
+    put(id, { wc = #members < PAGE and 'x' or behind })
   end
   if r.wc ~= 'x' then return continue('!c:' .. id) end
   call('ZREM', P .. 'out', '!c:' .. id)
@@ -581,11 +646,12 @@ local function release_held(id)
   end
 end
 
--- The next member in the queue of a swarm, or nothing. One that was started by itself may be in there twice.
+-- The next member in the queue of a swarm, or nothing. One that was started by itself may be in there twice. Items of a
+-- map stand behind all others.
 local function next_ready(id)
   while budget > 0 do
     local entry = call('LPOP', P .. 'q:' .. id)
-    if not entry then return end
+    if not entry then return rec(id).it and next_item(id) end
     budget = budget - 1
     if string.sub(entry, 1, 1) ~= '*' then return entry end
     local left = tonumber(string.sub(entry, 2)) - 1
@@ -644,7 +710,7 @@ refill = function(id)
       push(ready, member)
     end
   end
-  if slots < bound and call('EXISTS', P .. 'q:' .. id) == 1 then return continue('!r:' .. id) end
+  if slots < bound and call('EXISTS', P .. 'q:' .. id, P .. 'i:' .. id) > 0 then return continue('!r:' .. id) end
   if r.cl == '1' then
     if all_ended(r) then complete(id, 'd') end
   elseif slots == 0 then

@@ -25,6 +25,10 @@ Keys behind the prefix
   stamp      string  counter of interrupts and cancels
   f:<id>     list    what is still to be looked through for callbacks that were fired below a canceled signature
   k:<id>     list    copies still to be made for a fired callback;   x:<id>  list  records still to be expired
+  i:<id>     list    items of a map that wait: its last ones, their messages as JSON
+  e:<id>     zset    items of a map that have a record -> their index
+  r:<id>:<n> hash    results of the items n * 100 to n * 100 + 99 that have none any more, by the rest
+  y:<id>     list    indices of the items that are done, in the order of their ends
   n:<id>     zset    what the runs of this task created, roots only -> the newest run that asked for it
   schema     string  version of the records, 1 where there is none: scripts of an older version refuse to touch them
 
@@ -41,6 +45,7 @@ Fields of a record
   cx of a switch: the place of the case that was chosen   ch of a task below a chooser: what it chose
   by of a task: the signature that replaced it   br the run that returned it   rn how many did, one after the other
      ck its result is to be checked when that has ended (1), or now (2)   fo of a replacement: the task that it replaced, where that is not its container
+  it of a map: the template of its items   tp of such a template: it goes with the map   v not stored: it is an item without a record, see `of_map`
   mc sf mt os cl  swarm settings and the gate   own  the swarm's own run came   ac  last activity of an open swarm
 ]]
 local P = string.match(KEYS[1], '^(.*:)')
@@ -61,13 +66,47 @@ local OFFER_AFTER = 2000
 
 local function int(value) return string.format('%d', value) end
 
+local function num(record, name) return tonumber(record[name] or 0) end
+
+-- The map and the index in the id of an item, `<map>#<index>`.
+local function item_of(id)
+  local map, index = string.match(id, '^(.-)#(%d+)$')
+  return map, tonumber(index)
+end
+
+-- Where the result of an item stands that has no record any more: key and field.
+local function place_of_item(map, index)
+  return P .. 'r:' .. map .. ':' .. int(math.floor(index / 100)), int(index % 100)
+end
+
+-- The message of an item that waits; the last one waits at the end of the list.
+local function message_of_item(map, index)
+  return call('LINDEX', P .. 'i:' .. map, int(index - tonumber(call('HGET', P .. 's:' .. map, 'nm'))))
+end
+
 -- Records, read once for each script.
-local cache = {}
-local function rec(id)
+local cache, rec = {}, nil
+
+-- An item of a map has a record only while something happens to it. One that waits, or is done, reads as if it had one.
+local function of_map(id)
+  local map, index = item_of(id)
+  local r = map and rec(map)
+  if not r or not r.it or index >= num(r, 'nm') then return false end
+  local record = { v = true, c = map, k = 't', h = '1', t0 = r.t0, rd = '1' }
+  local key, field = place_of_item(map, index)
+  if call('HEXISTS', key, field) == 1 then
+    record.st = 'd'
+  elseif index >= num(r, 'nm') - call('LLEN', P .. 'i:' .. map) then
+    record.st = 'p'
+  end
+  return record.st and record or false
+end
+
+rec = function(id)
   local known = cache[id]
   if known == nil then
     local flat = call('HGETALL', P .. 's:' .. id)
-    known = false
+    known = #flat == 0 and of_map(id)
     if #flat > 0 then
       known = {}
       for i = 1, #flat, 2 do known[flat[i]] = flat[i + 1] end
@@ -102,7 +141,6 @@ end
 -- A text that fits into a field of a record.
 local function short(text) return #text <= 60 and text or redis.sha1hex(text) end
 
-local function num(record, name) return tonumber(record[name] or 0) end
 local function home(id) return rec(id).c or id end
 
 local function top(id)

@@ -11,6 +11,10 @@ end
 -- Whether a member stands in the queue of its swarm: by itself, or among those that the swarm's run or close made ready.
 local function queued(id)
   local swarm = rec(id).c
+  if rec(swarm).it then
+    local _, index = item_of(id)
+    if index >= num(rec(swarm), 'nm') - call('LLEN', P .. 'i:' .. swarm) then return true end
+  end
   if in_list(P .. 'q:' .. swarm, id) then return true end
   local place = in_list(P .. 'w:' .. swarm, id)
   if not place then return false end
