@@ -10,6 +10,10 @@ import pytest_asyncio
 
 from mageflow import Mageflow, MageflowConfig, registry
 from tests.compat.support import Desk
+from tests.hatchet.conftest import engine_address, hatchet_environment
+from tests.hatchet.subjects import make_client, serve
+
+__all__ = ["engine_address", "hatchet_environment"]
 
 
 @pytest.fixture
@@ -19,15 +23,24 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_declared", {})
 
 
+@pytest.fixture(params=["embedded", pytest.param("hatchet", marks=[pytest.mark.servers, pytest.mark.timeout(300)])])
+def manager(request: pytest.FixtureRequest) -> str:
+    """The task manager: the texts are about Hatchet, and hold on the embedded one as well."""
+    if request.param == "hatchet":
+        request.getfixturevalue("hatchet_environment")
+    return request.param
+
+
 @pytest_asyncio.fixture
-async def hatchet(alone: None, redis_url: str, namespace: str) -> AsyncIterator[Mageflow]:
-    """The client that the texts call `hatchet`, on the embedded task manager."""
-    client = Mageflow(redis_client=redis_url, config=MageflowConfig(namespace=namespace))
+async def hatchet(alone: None, manager: str, redis_url: str, namespace: str) -> AsyncIterator[Mageflow]:
+    """The client that the texts call `hatchet`."""
+    config = MageflowConfig(namespace=namespace)
+    client = Mageflow(redis_client=redis_url, config=config) if manager == "embedded" else make_client(config)
     yield client
     await client.shutdown()
 
 
 @pytest.fixture
-def desk(hatchet: Mageflow) -> Desk:
+def desk(manager: str, hatchet: Mageflow) -> Desk:
     """Tasks of that client."""
-    return Desk(hatchet)
+    return Desk(hatchet, serve) if manager == "hatchet" else Desk(hatchet)

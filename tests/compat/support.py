@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 from mageflow import Mageflow
@@ -13,12 +13,19 @@ from tests.eventually import eventually
 Message = dict[str, Any]
 Result = Callable[[Any], Any] | str | int | list[Any] | Message | None
 
+Serve = Callable[[Mageflow], AbstractAsyncContextManager[object]]
+
+
+def _serve_here(client: Mageflow) -> AbstractAsyncContextManager[object]:
+    return client.worker()
+
 
 class Desk:
     """Makes tasks that keep their messages, and lets the test wait for them."""
 
-    def __init__(self, client: Mageflow) -> None:
+    def __init__(self, client: Mageflow, serve: Serve = _serve_here) -> None:
         self.client = client
+        self._serve = serve
         self.got: dict[str, list[Any]] = {}
         self.running = 0
         self.peak = 0
@@ -62,5 +69,5 @@ class Desk:
     @asynccontextmanager
     async def at_work(self) -> AsyncGenerator[None]:
         """Run a worker of the client; tasks are declared before."""
-        async with self.client.worker():
+        async with self._serve(self.client):
             yield

@@ -102,7 +102,7 @@ async def test_swarm_is_closed_now_or_at_once(desk: Desk) -> None:
 
 async def test_twenty_files_five_at_a_time(desk: Desk) -> None:
     """Of twenty signatures in a closed swarm at most five run at any moment."""
-    desk.task("process-file", result=lambda message: message["file_path"], pause=0.02)
+    desk.task("process-file", result=lambda message: message["file_path"], pause=0.1)
     file_tasks = [await mageflow.sign("process-file", file_path=f"file_{i}.txt") for i in range(20)]
     swarm = await mageflow.swarm(tasks=file_tasks, config=SwarmConfig(max_concurrency=5), is_swarm_closed=True)
     async with desk.at_work():

@@ -90,18 +90,16 @@ async def test_block_that_raises_leaves_nothing(desk: Desk) -> None:
     assert dict(loaded.kwargs) == {}
 
 
-async def _running(desk: Desk) -> SwarmSignature[Any, Any]:
-    initial_task = desk.task("initial")
+async def _made(desk: Desk) -> SwarmSignature[Any, Any]:
     desk.task("new", result=lambda message: message["data"])
-    swarm = await mageflow.aswarm(tasks=[initial_task])
-    await swarm.aio_run_no_wait(SwarmMessage(swarm_data="shared"))
-    return swarm
+    return await mageflow.aswarm(tasks=[desk.task("initial")])
 
 
 async def test_tasks_join_with_a_shared_message(desk: Desk) -> None:
     """`aio_run_in_swarm` adds and starts one task, or the copies that `aduplicate_many` made, with one message."""
+    swarm = await _made(desk)
     async with desk.at_work():
-        swarm = await _running(desk)
+        await swarm.aio_run_no_wait(SwarmMessage(swarm_data="shared"))
         new_task, template_task = await mageflow.asign("new"), await mageflow.asign("new")
         await swarm.aio_run_in_swarm(new_task, TaskMessage(data="hello"))
         tasks = await template_task.aduplicate_many(5)
@@ -113,8 +111,9 @@ async def test_tasks_join_with_a_shared_message(desk: Desk) -> None:
 
 async def test_tasks_join_with_a_message_each(desk: Desk) -> None:
     """`aio_run_tasks_in_swarm(tasks, messages)` gives each its own; lists of other lengths are refused."""
+    swarm = await _made(desk)
     async with desk.at_work():
-        swarm = await _running(desk)
+        await swarm.aio_run_no_wait(SwarmMessage(swarm_data="shared"))
         task_a, task_b, task_c = [await mageflow.asign("new") for _ in range(3)]
         tasks = [task_a, task_b, task_c]
         messages = [TaskMessage(data="for-a"), TaskMessage(data="for-b"), TaskMessage(data="for-c")]

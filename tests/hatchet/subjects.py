@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
 import threading
 import time
@@ -16,7 +17,10 @@ from pydantic import BaseModel
 from mageflow import Mageflow, MageflowConfig
 
 _START = 60.0
-_PAUSE = 0.2
+_PAUSE = 0.05
+_FORKED = multiprocessing.get_context("forkserver")
+"""Has Hatchet's client loaded; the worker's own way to start its listener loads it anew each time, for seconds."""
+_FORKED.set_forkserver_preload(["hatchet_sdk.worker.action_listener_process"])
 
 
 def make_client(config: MageflowConfig) -> Mageflow:
@@ -33,6 +37,7 @@ async def call(_client: Mageflow, task: Any, message: BaseModel) -> Any:
 @contextmanager
 def in_thread(worker: Any, hatchet: Any) -> Generator[None]:
     """Run a worker of Hatchet in a thread of this process; it has a loop of its own."""
+    worker._ctx = _FORKED
 
     def run() -> None:
         try:

@@ -31,15 +31,14 @@ def _is_native(annotation: Any) -> bool:
 
 def as_output(value: Any, annotation: Any) -> Any:
     """Return a value as Hatchet takes it, for a function with this return annotation."""
-    if annotation is None or annotation is types.NoneType:
-        annotation = None
-        if isinstance(value, dict):
-            return EmptyModel.model_validate(value)
-    if value is None or (annotation is not None and _is_native(annotation)):
+    unannotated = annotation is None or annotation is types.NoneType
+    if value is None or (not unannotated and _is_native(annotation)):
         return value
     if isinstance(value, BaseModel) or is_dataclass(value):
-        return to_jsonable_python(value) if annotation is not None else value
-    return cast("object", value) if isinstance(value, dict) else {VALUE: value}
+        value = to_jsonable_python(value)
+    if not isinstance(value, dict):
+        value = {VALUE: value}
+    return EmptyModel.model_validate(value) if unannotated else cast("object", value)
 
 
 def shown(value: Any, annotation: Any) -> Any:
