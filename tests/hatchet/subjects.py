@@ -57,10 +57,21 @@ def in_thread(worker: Any, hatchet: Any) -> Generator[None]:
     finally:
         asyncio.run_coroutine_threadsafe(worker.exit_gracefully(), worker._loop)
         thread.join()
+        _close(worker._loop)
         listener = worker._action_listener_process  # it stays when its engine is gone
         if listener is not None:
             listener.join(5)
             listener.kill()
+
+
+def _close(loop: asyncio.AbstractEventLoop) -> None:
+    """Close the loop of a worker that has ended: Hatchet leaves it as it is, with what waits on it."""
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        loop.run_until_complete(asyncio.wait(tasks, timeout=_START))
+    loop.close()
 
 
 @contextmanager

@@ -28,4 +28,5 @@ class TestHatchet(BackendContracts):
             restart=None if hatchet_environment is None else hatchet_environment.restart,
             context=Context,
             priority_option="priority",
+            lasting_threads=["_poll_wrapper"],  # of gRPC, for all its asynchronous channels
         )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 import pytest_asyncio
-from hatchet_sdk import FailedTaskRunExceptionGroup, TriggerWorkflowOptions
+from hatchet_sdk import EmptyModel, FailedTaskRunExceptionGroup, TriggerWorkflowOptions
 
 from mageflow import Mageflow, MageflowConfig, Status, SwarmConfig, TTLConfig
 from mageflow.errors import FlowFailedError
@@ -263,3 +264,64 @@ async def test_many_at_once(served: Served) -> None:
     members = [await served.client.asign("double", n=n) for n in range(100)]
     handles = await asyncio.gather(*(member.aio_run_no_wait() for member in members))
     assert [await handle.result(DEADLINE) for handle in handles] == [n * 2 for n in range(100)]
+
+
+async def test_late_delivery_of_what_was_dispatched_anew(served: Served) -> None:
+    """A run that was given up and comes back as a further attempt of Hatchet's runs no code: another took its place."""
+    signature = await served.client.asign("sleep", name="late")
+    handle = await signature.aio_run_no_wait()
+    await served.started("late")
+    await signature.interrupt()
+    await eventually(lambda: "canceled" in served.notes.of("late"), "its code is stopped", DEADLINE)
+    await eventually(lambda: _statuses_are(served, signature.key, ["CANCELLED"]), "its run is canceled", DEADLINE)
+    [old] = await served.runs(signature.key)
+    await signature.resume()
+    await served.started("late", 2)
+    await served.client.runs.aio_replay(old.workflow_run_external_id)
+    await eventually(lambda: _first_says(served, signature.key, "not run: stale"), "it is turned away", DEADLINE)
+    assert served.notes.of("late").count("started") == 2
+    assert await handle.status() is Status.ACTIVE
+    await signature.cancel()
+
+
+async def _first_says(served: Served, key: str, note: str) -> bool:
+    return (await served.runs(key))[0].output == {"mageflow": note}
+
+
+async def _unserved(served: Served, name: str, **options: Any) -> Mageflow:
+    """Return a client with a task that Hatchet knows and that no worker serves."""
+    client = make_client(MageflowConfig(namespace=served.client.config.namespace))
+
+    @client.task(name=name, **options)
+    async def task(n: int = 0) -> int:
+        return n + 1
+
+    client._backend.manager._client.admin.put_workflow(task.to_proto())
+    await client.startup()
+    return client
+
+
+async def test_queued_run_is_canceled_at_hatchet(served: Served) -> None:
+    """A run that is canceled at Hatchet while it waits for a worker cancels the signature, which nobody reports."""
+    client = await _unserved(served, "queued")
+    handle = await (await client.asign("queued")).aio_run_no_wait()
+    await served.cancel_at_hatchet(handle.key)
+    await eventually(lambda: _is(handle, Status.CANCELED), "it is canceled", DEADLINE)
+    await client.shutdown()
+
+
+async def test_schedule_timeout(served: Served) -> None:
+    """A run that found no worker in time is dispatched again, and runs once there is one."""
+    client = await _unserved(served, "rare", schedule_timeout=timedelta(seconds=1))
+    handle = await (await client.asign("rare", n=1)).aio_run_no_wait()
+    await eventually(lambda: _has_count(served, handle.key, 2), "a second run is listed", DEADLINE)
+    with worker_thread(client):
+        assert await handle.result(DEADLINE) == 2
+    await client.shutdown()
+
+
+async def test_scheduled_outside_of_a_flow(served: Served) -> None:
+    """A run that is scheduled at Hatchet is a plain one."""
+    when = datetime.now(UTC) + timedelta(seconds=0.5)
+    await served.tasks["sleep"].aio_schedule(when, EmptyModel.model_validate({"name": "scheduled", "seconds": 0}))
+    await served.started("scheduled")

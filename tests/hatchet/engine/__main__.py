@@ -50,6 +50,7 @@ class Server:
         keepalive = [
             ("grpc.http2.min_recv_ping_interval_without_data_ms", 5000),
             ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.http2.max_ping_strikes", 0),
         ]
         server = self._server = grpc.aio.server(options=[*limits, *keepalive])
         add_DispatcherServicer_to_server(self._dispatcher, server)

@@ -28,7 +28,7 @@ from mageflow.backends.base import (
     TaskOptions,
     Verdict,
 )
-from mageflow.backends.hatchet.sender import BULK, Sender
+from mageflow.backends.hatchet.sender import BULK, Asked, Sender
 from mageflow.backends.hatchet.shape import Shape, lenient, shape_of, validator_of
 from mageflow.backends.hatchet.wire import MAX_PAYLOAD, Refusal, request_of
 from mageflow.backends.hatchet.workflows import Followers, replace_decorators
@@ -39,7 +39,6 @@ from mageflow.flow.task import TaskDefinition
 
 logger = logging.getLogger("mageflow.hatchet")
 
-_SCHEDULE_TIMEOUT = timedelta(minutes=5)
 _EXECUTION_TIMEOUT = timedelta(seconds=60)
 _THREADS = 1000
 """Plain functions at a time; Hatchet's slots bound them before."""
@@ -96,7 +95,6 @@ class HatchetBackend(Backend):
         self._senders: dict[asyncio.AbstractEventLoop, Sender] = {}
         self._pool: ThreadPoolExecutor | None = None
         self._known: set[str] = set()
-        self._patience: dict[str, float] = {}
         self._found: list[FoundTask] = []
         self.followers = Followers(self)
 
@@ -154,10 +152,11 @@ class HatchetBackend(Backend):
         made = self._hatchet.make_task(decorator, wrap(wrapped, self), options)
         _keep_schema(made, validator)
         self.workflows[name] = made
-        self._patience[name] = _seconds(options.get("schedule_timeout"), _SCHEDULE_TIMEOUT)
         limit = _seconds(options.get("execution_timeout"), _EXECUTION_TIMEOUT)
         metadata: dict[str, Any] = options.get("default_additional_metadata") or {}
-        labels = {"metadata": metadata} if metadata else dict[str, Any]()
+        labels: dict[str, Any] = {"metadata": metadata} if metadata else {}
+        if isinstance(options.get("schedule_timeout"), timedelta):
+            labels["schedule_timeout"] = options["schedule_timeout"].total_seconds()
         return made, TaskDefinition(name=name, retries=wrapped.retries, execution_timeout=limit, labels=labels)
 
     def add_workflow(self, workflow: Workflow[Any], validator: Any, metadata: dict[str, Any]) -> None:
@@ -282,7 +281,8 @@ class HatchetBackend(Backend):
 
     async def ask(self, run: str) -> tuple[Finding, bool]:
         """Return what became of a run, and whether it waits without a worker."""
-        return await self._sender.ask(run)
+        asked = await self._sender.ask(run)
+        return asked.finding, asked.evicted
 
     async def cancel(self, run: str) -> None:
         """Cancel a run, as far as the engine can be reached."""
@@ -294,17 +294,8 @@ class HatchetBackend(Backend):
         for start in range(0, len(runs), _ASKED_AT_ONCE):
             page = runs[start : start + _ASKED_AT_ONCE]
             answers = await asyncio.gather(*(self._sender.ask(run.manager_run) for run in page))
-            findings.extend(self._judged(run, finding) for run, (finding, _) in zip(page, answers, strict=True))
+            findings.extend(_judged(run, asked) for run, asked in zip(page, answers, strict=True))
         return findings
-
-    def _judged(self, run: ManagerRun, finding: Finding) -> Finding:
-        """Tell a cancel by a user from one by the engine, for a run that found no worker in its time."""
-        patience = self._patience.get(run.task, _SCHEDULE_TIMEOUT.total_seconds())
-        if finding.state is RunState.CANCELED and run.age >= patience - 1:
-            return Finding(state=RunState.GONE)
-        if finding.state is RunState.UNKNOWN:
-            return Finding(state=RunState.RUNNING)
-        return finding
 
     @override
     async def interrupt(self, runs: Sequence[ManagerRun]) -> None:
@@ -313,6 +304,15 @@ class HatchetBackend(Backend):
 
 def _seconds(given: Any, default: timedelta) -> float:
     return given.total_seconds() if isinstance(given, timedelta) else default.total_seconds()
+
+
+def _judged(run: ManagerRun, asked: Asked) -> Finding:
+    """Tell a cancel by a user from one by the engine, for a run that found no worker in its time."""
+    if asked.finding.state is RunState.CANCELED and run.age >= asked.patience - 1:
+        return Finding(state=RunState.GONE)
+    if asked.finding.state is RunState.UNKNOWN:
+        return Finding(state=RunState.RUNNING)
+    return asked.finding
 
 
 def _keep_schema(task: BaseWorkflow[Any], validator: Any) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -22,7 +23,7 @@ from hatchet_sdk.contracts.workflows_pb2 import BulkTriggerWorkflowRequest
 from hatchet_sdk.contracts.workflows_pb2_grpc import WorkflowServiceStub
 
 from mageflow.backends.base import Finding, RunState, Submission, Verdict
-from mageflow.backends.hatchet.wire import MAX_PAYLOAD, NOTE, WORKFLOW
+from mageflow.backends.hatchet.wire import MAX_PAYLOAD, NOTE, PATIENCE, WORKFLOW
 
 logger = logging.getLogger("mageflow.hatchet")
 
@@ -39,7 +40,21 @@ _STATES = {
     v1.FAILED: RunState.FAILED,
     v1.CANCELLED: RunState.CANCELED,
 }
+SCHEDULE_TIMEOUT = 300.0
+"""Seconds that Hatchet lets a run wait for a worker where its task does not say otherwise."""
 _Waiting = tuple[TriggerWorkflowRequest, "asyncio.Future[Submission]"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What became of a run.
+
+    `evicted`: it waits without a worker; `patience`: the seconds after which Hatchet cancels it where none takes it.
+    """
+
+    finding: Finding
+    evicted: bool = False
+    patience: float = SCHEDULE_TIMEOUT
 
 
 class Sender:
@@ -95,22 +110,23 @@ class Sender:
         verdict = Verdict.RETRY if _UNKNOWN_NAME in details else Verdict.REFUSED
         return [Submission(verdict=verdict, reason=details)]
 
-    async def ask(self, run: str) -> tuple[Finding, bool]:
-        """Return what became of a run, and whether it waits without a worker (evicted)."""
+    async def ask(self, run: str) -> Asked:
+        """Ask what became of a run."""
         try:
             request = v1.GetRunDetailsRequest(external_id=run)
             reply: Any = await self._admin.GetRunDetails(request, metadata=self._metadata, timeout=_ASK_TIMEOUT)
         except grpc.aio.AioRpcError as error:
             if error.code() == grpc.StatusCode.NOT_FOUND:
-                return Finding(state=RunState.GONE), False
-            return Finding(state=RunState.UNKNOWN, reason=str(error.details())), False
+                return Asked(finding=Finding(state=RunState.GONE))
+            return Asked(finding=Finding(state=RunState.UNKNOWN, reason=str(error.details())))
         except Exception as error:  # noqa: BLE001 - as above
-            return Finding(state=RunState.UNKNOWN, reason=repr(error)), False
+            return Asked(finding=Finding(state=RunState.UNKNOWN, reason=repr(error)))
         tasks = reply.task_runs.values()
         evicted = reply.is_evicted or any(task.status == v1.EVICTED for task in tasks)
-        if WORKFLOW in json.loads(reply.additional_metadata or b"{}"):
-            return _of_workflow(reply), evicted
-        return Finding(state=_STATES.get(reply.status, RunState.UNKNOWN), reason=_errors_of(reply)), evicted
+        metadata = json.loads(reply.additional_metadata or b"{}")
+        state = _STATES.get(reply.status, RunState.UNKNOWN)
+        finding = _of_workflow(reply) if WORKFLOW in metadata else Finding(state=state, reason=_errors_of(reply))
+        return Asked(finding=finding, evicted=evicted, patience=float(metadata.get(PATIENCE, SCHEDULE_TIMEOUT)))
 
     async def cancel(self, runs: Sequence[str]) -> None:
         """Cancel runs, as far as the engine can be reached."""

@@ -20,6 +20,7 @@ CONTAINER = "mageflow_container"
 WORKFLOW = "mageflow_workflow"
 DISPATCH = "mageflow_dispatch"
 ATTEMPT = "mageflow_attempt"
+PATIENCE = "mageflow_schedule_timeout"
 """Names in the metadata of a run; its dashboard finds runs by them."""
 
 VALUE = "mageflow_result"
@@ -87,6 +88,8 @@ def _metadata(dispatch: Dispatch, namespace: str) -> dict[str, str]:
         DISPATCH: str(dispatch.dispatch),
         ATTEMPT: str(dispatch.attempt),
     }
+    if "schedule_timeout" in dispatch.task.labels:
+        metadata[PATIENCE] = str(dispatch.task.labels["schedule_timeout"])
     if dispatch.task.labels.get("workflow"):
         metadata[WORKFLOW] = dispatch.task.name
     if dispatch.container:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,6 +45,8 @@ class Subject:
         context: the type of the context that functions get for `AcceptParams.CTX_ONLY`; `None`: there is none.
         delay_option: the option of a start that delays it by seconds; `None`: the task manager cannot.
         priority_option: the option of a start that takes a priority, a higher number first; `None`: it has none.
+        lasting_threads: names, or parts of them, of threads that the task manager's client keeps for the process,
+            whatever is closed.
     """
 
     make_client: Callable[[MageflowConfig], Mageflow]
@@ -56,3 +58,4 @@ class Subject:
     context: type[Any] | None = None
     delay_option: str | None = None
     priority_option: str | None = None
+    lasting_threads: Collection[str] = ()

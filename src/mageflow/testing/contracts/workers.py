@@ -32,9 +32,11 @@ class WorkerContract(Contract):
             assert await stage.run("add", a=1) == 2
             assert await stage.run("thread", text="a") == ["a", False]
 
+        lasting = ("asyncio_", *stage.subject.lasting_threads)
+
         def left() -> set[object]:
             new = set(threading.enumerate()) - threads
-            return {*(asyncio.all_tasks() - tasks), *(one for one in new if not one.name.startswith("asyncio_"))}
+            return {*(asyncio.all_tasks() - tasks), *(one for one in new if not any(n in one.name for n in lasting))}
 
         await eventually(lambda: not left(), "tasks and threads of the worker are gone", found=left)
 
