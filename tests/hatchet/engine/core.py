@@ -242,12 +242,20 @@ class Engine:
                 if other.waits and not other.status.ended:
                     other.status = Status.CANCELLED
         failure = run.spec.on_failure
-        if failure is not None and failure.name not in run.tasks and run.done and run.status is Status.FAILED:
-            self._add(run, failure)
+        if failure is not None and failure.name not in run.tasks and run.done:
+            if run.status is Status.FAILED:
+                self._add(run, failure)
+            elif run.status is Status.COMPLETED:
+                self._skip(run, failure)
         if run.done and run.finished is None:
             run.finished = datetime.now(UTC)
             for tell in tuple(self.on_finished):
                 tell(run)
+
+    def _skip(self, run: WorkflowRun, spec: TaskSpec) -> None:
+        task = TaskRun(id=new_uuid(), number=len(self.tasks) + 1, spec=spec, run=run, status=Status.COMPLETED)
+        task.output = json.dumps({"skipped": True})
+        run.tasks[spec.name] = self.tasks[task.id] = task
 
     def _start_children(self, run: WorkflowRun) -> None:
         done = {name for name, task in run.tasks.items() if task.status is Status.COMPLETED}
