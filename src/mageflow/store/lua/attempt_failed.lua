@@ -6,12 +6,8 @@ Invariant: the row of the next attempt stands before its message leaves.
 ]]
 local id = ARGV[3]
 local r = rec(id)
-if not r then return answer('gone') end
-if r.op == op then return answer('recorded') end
-if r.n ~= ARGV[4] then
-  overtaken_over(id, ARGV[4])
-  return answer('superseded')
-end
+local known = answer_at_once(id, ARGV[4])
+if known then return known end
 local counted = release(id)
 local status = 'ended'
 if r.br == ARGV[4] then
@@ -25,6 +21,4 @@ elseif not ENDED[r.st] and not drop(id) then
   put(id, { op = op, a = ARGV[5], of = 1, oa = now + tonumber(ARGV[6]) })
   call('ZADD', P .. 'out', int(now + tonumber(ARGV[6]) + OFFER_AFTER), id)
 end
-drain()
-if counted then live(id, -1) end
-return answer(status)
+return answer_report(id, counted, status)

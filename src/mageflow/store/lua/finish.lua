@@ -50,7 +50,7 @@ local function replace(by, check)
     call('HSET', P .. 'b:' .. home(id), id .. ':e', refusal)
     return end_node(id, 'f')
   end
-  local other, from, to, flat = rec(by), P .. 'b:' .. by, P .. 'b:' .. first, {}
+  local other, names, flat = rec(by), {}, {}
   add(first, 'rn', 1)
   put(id, { by = by, br = run, ck = check == '1' and 1 or nil })
   if ENDED[other.st] then
@@ -60,14 +60,12 @@ local function replace(by, check)
     call('HSET', P .. 'b:' .. home(id), id .. ':r', value)
     return accept_result(id, id, rec(source).ch)
   end
-  for _, suffix in ipairs(ALL) do
-    local value = call('HGET', from, by .. suffix)
-    if value then
-      flat[#flat + 1], flat[#flat + 2] = by .. suffix, value
-      call('HDEL', from, by .. suffix)
-    end
+  for i, suffix in ipairs(ALL) do names[i] = by .. suffix end
+  for i, value in ipairs(call('HMGET', P .. 'b:' .. by, unpack(names))) do
+    if value then flat[#flat + 1], flat[#flat + 2] = names[i], value end
   end
-  call('HSET', to, unpack(flat))
+  call('HDEL', P .. 'b:' .. by, unpack(names))
+  call('HSET', P .. 'b:' .. first, unpack(flat))
   call('ZREM', P .. 'ix:p', by)
   call('ZREM', P .. 'ix:a', by)
   call('ZREM', P .. 'out', '!u:' .. by)
@@ -84,12 +82,8 @@ local function replace(by, check)
   if other.st == 'p' then push(ready, by) end
 end
 
-if not r then return answer('gone') end
-if r.op == op then return answer('recorded') end
-if r.n ~= run then
-  overtaken_over(id, run)
-  return answer(r.v and 'ended' or 'superseded')
-end
+local known = answer_at_once(id, run)
+if known then return known end
 local counted = release(id)
 local status = 'ended'
 local _, stop = dead(id)
@@ -109,6 +103,4 @@ elseif not ENDED[r.st] and not stop and r.br ~= run then
     end_node(id, outcome)
   end
 end
-drain()
-if counted then live(id, -1) end
-return answer(status)
+return answer_report(id, counted, status)

@@ -826,3 +826,21 @@ replaced_ended = function(id, by)
 end
 
 local function answer(status, extra) return { status, rows, nodes, continues, extra or {} } end
+
+-- What a report is answered where it changes nothing: its signature is gone, it was recorded before, its run was overtaken,
+-- or it was of an item that has no record any more.
+local function answer_at_once(id, run)
+  local r = rec(id)
+  if not r then return answer('gone') end
+  if r.op == op then return answer('recorded') end
+  if r.n == run then return nil end
+  overtaken_over(id, run)
+  return answer(r.v and 'ended' or 'superseded')
+end
+
+-- The end of what a report does; `counted`: its run kept the root alive until now.
+local function answer_report(id, counted, status)
+  drain()
+  if counted then live(id, -1) end
+  return answer(status)
+end
