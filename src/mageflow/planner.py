@@ -107,7 +107,7 @@ class Planner:
         Raises:
             ChainTooShortError: fewer than two members.
         """
-        members = list(tasks)
+        members = _members_of(tasks)
         if len(members) < 2:
             raise ChainTooShortError(len(members))
         body = Body(name=name, kwargs=plain(kwargs, "an argument of a chain"))
@@ -129,7 +129,7 @@ class Planner:
         Raises:
             TooManyTasksError: more members than `max_task_allowed`.
         """
-        members = list(tasks)
+        members = _members_of(tasks)
         body = Body(name=name, kwargs=plain(kwargs, "an argument of a swarm"))
         limit = config.max_task_allowed
         if limit is not None and len(members) > limit:
@@ -287,6 +287,11 @@ class Planner:
 def _swarm_settings(config: SwarmConfig) -> dict[str, int | str]:
     numbers = {"mc": config.max_concurrency, "sf": config.stop_after_n_failures, "mt": config.max_task_allowed}
     return {"os": config.on_stop, **{field: number for field, number in numbers.items() if number is not None}}
+
+
+def _members_of(tasks: Iterable[object]) -> list[object]:
+    """Return members as given; a lone name is one member, not its letters."""
+    return [tasks] if isinstance(tasks, str) else list(tasks)
 
 
 def _listed(given: object) -> list[object]:

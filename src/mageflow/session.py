@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from mageflow.config import MageflowConfig
 from mageflow.engine import Engine
 from mageflow.errors import (
+    AlreadyStartedError,
     FlowCanceledError,
     FlowFailedError,
     ResultTimeoutError,
@@ -21,8 +22,8 @@ from mageflow.errors import (
 )
 from mageflow.flow.ids import key_of
 from mageflow.flow.payload import Json
-from mageflow.flow.signature import Add, Asked, Change, NewSignature, Run, Steer
-from mageflow.flow.status import Status
+from mageflow.flow.signature import Add, Asked, Change, NewSignature, Patch, Run, Steer
+from mageflow.flow.status import Kind, Status
 from mageflow.planner import Planner
 from mageflow.run.binding import check_arguments, validated
 from mageflow.run.replay import Replay
@@ -101,10 +102,24 @@ class Session:
     async def commit(self, changes: Sequence[Change]) -> None:
         """Write changes in one step and submit what they make ready; in a transaction, at its exit."""
         block = self.block
+        if not changes:
+            return
         if block is None:
             await self._write([*changes, *self._asked(changes)])
         else:
             block.add(changes)
+
+    async def commit_once(self, identifier: str, changes: Sequence[Change]) -> None:
+        """Commit changes of one signature; in a task that runs again, not to what its earlier run started.
+
+        Raises:
+            AlreadyStartedError: it was started, by another or in this run.
+        """
+        try:
+            await self.commit(changes)
+        except AlreadyStartedError:
+            if not self.replay.starts_again(identifier):
+                raise
 
     def _asked(self, changes: Iterable[Change]) -> list[Change]:
         """Return what tells the store that the run of a task asked for new signatures; nothing outside of runs."""
@@ -131,6 +146,9 @@ class Session:
         if isinstance(last, Run) and self.replay.starts_again(last.id):
             [record] = await store.read([last.id])
             return record is not None and "rd" in record.fields
+        if isinstance(last, Patch) and self.replay.starts_again(last.id):
+            [record] = await store.read([last.id])
+            return record is not None and record.kind is Kind.TASK and record.fields["st"] != "p"
         if isinstance(last, Add) and self.replay.made_here(*last.ids):
             records = await store.read(last.ids)
             return all(record is not None and record.container == last.swarm for record in records)

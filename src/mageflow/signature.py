@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from typing_extensions import override
 
 from mageflow.config import PauseActionTypes
-from mageflow.errors import AlreadyStartedError, IllegalMoveError, OutsideTransactionError, TransactionError
+from mageflow.errors import IllegalMoveError, OutsideTransactionError, TransactionError
 from mageflow.flow.payload import Json, dump, merge, message_of, plain
 from mageflow.flow.signature import Change, Members, Message, NewSignature, Patch, Persisted, Run, Steer, Verb
 from mageflow.flow.status import Kind, Status
@@ -205,11 +205,7 @@ class Signature(Persisted, Generic[In, Out]):
             changes.append(Patch(id=self.id, line=line))
         if msg is not None:
             changes.append(Message(id=self.id, message=dump(message, f"the message of {self.key}", self._limit)))
-        try:
-            await self._session.commit([*changes, Run(id=self.id)])
-        except AlreadyStartedError:
-            if not self._session.replay.starts_again(self.id):
-                raise
+        await self._session.commit_once(self.id, [*changes, Run(id=self.id)])
         if self._session.block is None:
             self._session.replay.started(self.id)
         return self.handle
@@ -304,7 +300,7 @@ class Signature(Persisted, Generic[In, Out]):
         patch = self._patch(changed, dropped)
         if self._session.block is not None:
             self._session.block.undo.append(undo)
-        await self._session.commit([patch])
+        await self._session.commit_once(self.id, [patch])
 
     def change_in_block(self, changed: Mapping[str, Any], *, undo: Callable[[], None]) -> None:
         """Change bound arguments in a transaction; users call `kwargs[name] = value`."""

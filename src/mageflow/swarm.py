@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -37,7 +38,13 @@ class SwarmSignature(Signature[In, Out]):
         """Read it again with its first 1000 members. One round trip, and two for each 100 members."""
         await super().arefresh()
         first = _limited(members(await self._session.store(), self.id), SNAPSHOT)
-        self._members = [(record.id, record.status) async for record in first]
+        self._members = [(record.id, self._counted(record)) async for record in first]
+
+    def _counted(self, member: Record) -> Status:
+        """Return a member's status; of one that finished unheeded, the one that it had when the swarm failed."""
+        failed_at = self._record.time("t2") if self._record.status is Status.FAILED else None
+        unheeded = member.status in {Status.DONE, Status.FAILED} and (member.time("t2") or 0) > (failed_at or math.inf)
+        return Status.ACTIVE if unheeded else member.status
 
     def _of_status(self, *statuses: Status) -> tuple[str, ...]:
         return tuple(self._key(member) for member, status in self._members if not statuses or status in statuses)

@@ -145,7 +145,7 @@ class Verbs:
             kwargs=kwargs,
             success=_joined(success_callbacks, success),
             failure=_joined(error_callbacks, error),
-            config=config or SwarmConfig(),
+            config=SwarmConfig.model_validate(config or {}),
             closed=is_swarm_closed,
         )
         return SwarmSignature[Any, list[Any]](self._session, *await self._created(plan))

@@ -70,6 +70,10 @@ async def test_running_members_finish_unheeded(stage: Stage, client: Mageflow) -
     with pytest.raises(FlowFailedError, match="broken"):
         await handle.result(1)
     assert (await swarm.progress()).failed == progress.failed
+    await swarm.arefresh()
+    _, _, broken, canceled = swarm.tasks
+    assert (swarm.finished_tasks, swarm.failed_tasks) == ((), (broken, canceled))
+    assert swarm.current_running_tasks == (good.key, bad.key)
 
 
 async def _failing(stage: Stage, client: Mageflow, *running: object) -> SwarmSignature[object, object]:

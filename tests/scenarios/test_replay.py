@@ -189,3 +189,26 @@ async def test_creation_outside_of_a_flow_is_done_once_for_each_run_of_the_manag
         await eventually(lambda: len(made.keys) == 3, "it was called again")
         await eventually(lambda: made.ran == [3, 3], "what each call started ran once")
     assert made.keys[0] == made.keys[1] != made.keys[2]
+
+
+async def test_arguments_of_what_runs_already_are_left_alone(make_client: MakeClient) -> None:
+    """A task that changes arguments and starts, runs again without an error; what it started ran with the change."""
+    made = Made(make_client())
+
+    async def plan() -> list[int]:
+        client = made.client
+        alone, inside, member = [await client.asign("count", n=n) for n in (1, 2, 3)]
+        await alone.kwargs.aupdate(n=10)
+        await member.kwargs.aupdate(n=30)
+        handles = [await alone.aio_run_no_wait()]
+        async with client.abounded_field():
+            inside.kwargs["n"] = 20
+            handles.append(await inside.aio_run_no_wait())
+        chain = await client.achain([member, "count"])
+        handles.append(await chain.aio_run_no_wait())
+        await asyncio.gather(*[handle.result(10) for handle in handles])
+        made.fail_before_the_last(alone.key, inside.key, member.key)
+        return sorted(made.ran)
+
+    assert await run(made, plan) == [0, 10, 20, 30]
+    assert made.keys[0] == made.keys[1]

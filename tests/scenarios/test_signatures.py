@@ -144,6 +144,12 @@ async def test_copy_of_a_started_signature_can_run(client: Mageflow) -> None:
     assert [await copy.aio_run(timeout=10) for copy in copies] == [4, 4, 4]
 
 
+async def test_no_copies_are_an_empty_list(client: Mageflow) -> None:
+    """Copies to the number of none are an empty list."""
+    signature = await client.asign("double", n=2)
+    assert await signature.aduplicate_many(0) == []
+
+
 async def test_copy_of_a_container_copies_its_subtree(client: Mageflow) -> None:
     """A copy of a container has members of its own, at every depth, with its settings and name."""
     inner = await client.aswarm(

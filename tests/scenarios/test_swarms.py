@@ -42,6 +42,22 @@ async def test_members_may_be_given_in_every_form(stage: Stage, client: Mageflow
     assert await swarm.aio_run({"n": 5}, timeout=10) == [2, 4, 10, 10]
 
 
+async def test_lone_name_is_one_member(stage: Stage, client: Mageflow) -> None:
+    """A name in place of a list of members is one member, and not its letters."""
+    swarm = await client.aswarm("double", is_swarm_closed=True, n=4)
+    assert await swarm.aio_run(timeout=10) == [8]
+
+
+async def test_settings_may_be_a_mapping(idle: Stage) -> None:
+    """Settings given as a mapping are checked like a `SwarmConfig`."""
+    settings: Any = {"max_concurrency": 2}
+    misspelt: Any = {"max_concurency": 2}
+    swarm = await idle.client.aswarm(["double"], config=settings)
+    assert swarm.config == SwarmConfig(max_concurrency=2)
+    with pytest.raises(ValueError, match="max_concurency"):
+        await idle.client.aswarm(["double"], config=misspelt)
+
+
 async def test_message_and_arguments_of_a_swarm_go_to_all_members(stage: Stage, client: Mageflow) -> None:
     """Every member gets the swarm's message and its arguments; what a member has bound itself wins."""
     swarm = await client.aswarm(["echo", await client.asign("echo", y=9)], is_swarm_closed=True, x=1, y=2)
