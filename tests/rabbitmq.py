@@ -39,6 +39,11 @@ class RabbitMQ:
         """Where it listens."""
         return f"amqp://guest:guest@{LOOPBACK}:{self.ports[0]}"
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """Where it listens, as an environment."""
+        return {"RABBITMQ_URL": self.url}
+
     def start(self) -> None:
         """Start it and wait until it takes connections."""
         port, distribution, mapper = self.ports

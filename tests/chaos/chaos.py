@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 
 from mageflow import Mageflow
 from mageflow.backends.server import EmbeddedServer
@@ -28,13 +28,29 @@ from tests.chaos.evidence import Evidence, Outage, Outcome, Steering, read_recor
 from tests.chaos.flows import make_client
 from tests.chaos.load import Loader, Maker, Node
 from tests.eventually import eventually
-from tests.rabbitmq import RabbitMQ
 
 Kind = Literal["workers", "leave", "server", "pause", "steer", "cancel", "double", "skew", "freeze", "broker"]
 EVERYTHING: frozenset[Kind] = frozenset(get_args(Kind)) - {"broker"}
 NAMESPACE = "chaos"
 _LIFETIMES = 30 * 86400.0
 """Seconds after which no lifetime is left."""
+
+
+class Restarted(Protocol):
+    """A broker of its own process."""
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """Where it is."""
+        ...
+
+    def stop(self) -> None:
+        """Stop it."""
+        ...
+
+    def start(self) -> None:
+        """Start it again."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +63,9 @@ class Plan:
     kinds: frozenset[Kind] = EVERYTHING
     workers: int = 3
     broker: str = ""
-    """A broker of TaskIQ instead of the embedded default."""
+    """A broker of TaskIQ, or an engine of Hatchet, instead of the embedded default."""
+    kill_every: float = 2.0
+    """Seconds between two kills of workers."""
     patience: float = 60.0
     """Seconds after the end of the chaos in which everything must have ended, and again in which all keys must go."""
     flows: tuple[Node, ...] = ()
@@ -62,7 +80,7 @@ class Run:
     client: Mageflow
     crew: Crew
     server: Server
-    rabbitmq: RabbitMQ | None = None
+    broker: Restarted | None = None
     steering: list[Steering] = field(default_factory=list[Steering])
     whys: Counter[str] = field(default_factory=Counter[str])
     stalls: list[str] = field(default_factory=list[str])
@@ -142,9 +160,9 @@ class Run:
         return task
 
     async def _replace_workers(self) -> None:
-        """Kill a worker every two seconds; replace those that are gone."""
+        """Kill a worker every few seconds; replace those that are gone."""
         while True:
-            await asyncio.sleep(2)
+            await asyncio.sleep(self.plan.kill_every)
             self.crew.replace_lost()
             self.crew.kill_any()
 
@@ -188,16 +206,16 @@ class Run:
                     await (self.server.kill() if kind == "server" else self.server.pause(self._random.uniform(1, 3.5)))
 
     async def _disturb_broker(self) -> None:
-        """Stop RabbitMQ and start it again; what has begun is not left half done."""
+        """Stop the broker and start it again; what has begun is not left half done."""
         while True:
             await asyncio.sleep(self._random.uniform(2, 5))
             await asyncio.shield(self._behind(self._restart_broker()))
 
     async def _restart_broker(self) -> None:
-        assert self.rabbitmq is not None
+        assert self.broker is not None
         began = time.monotonic()
-        await asyncio.to_thread(self.rabbitmq.stop)
-        await asyncio.to_thread(self.rabbitmq.start)
+        await asyncio.to_thread(self.broker.stop)
+        await asyncio.to_thread(self.broker.start)
         self.restarts.append(Outage(began=began, ended=time.monotonic()))
 
     def _anyone(self) -> Node | None:
@@ -299,8 +317,8 @@ class Report:
     lost_workers: list[str]
 
 
-async def run_chaos(plan: Plan, folder: Path, rabbitmq: RabbitMQ | None = None) -> Report:
-    """Run a plan in a folder of its own, with a server of its own; the broker of that name is on `rabbitmq`."""
+async def run_chaos(plan: Plan, folder: Path, broker: Restarted | None = None) -> Report:
+    """Run a plan in a folder of its own, with a server of its own; `broker` is one that can be restarted."""
     directory = folder / "server"
     embedded = await EmbeddedServer.acquire(directory)
     server = Server(embedded.url, NAMESPACE)
@@ -312,7 +330,7 @@ async def run_chaos(plan: Plan, folder: Path, rabbitmq: RabbitMQ | None = None) 
         "CHAOS_DOUBLE": str(int("double" in plan.kinds)),
     }
     # Workers of the embedded default find their server by its directory, and hold it.
-    addresses = {"REDIS_URL": embedded.url, "RABBITMQ_URL": rabbitmq.url if rabbitmq else ""}
+    addresses = {"REDIS_URL": embedded.url, **({} if broker is None else broker.environment)}
     crew = Crew(
         folder=folder,
         environment=environment | (addresses if plan.broker else {}),
@@ -325,7 +343,7 @@ async def run_chaos(plan: Plan, folder: Path, rabbitmq: RabbitMQ | None = None) 
     try:
         await client.startup()
         with crew.at_work(plan.workers):
-            run = Run(plan=plan, client=client, crew=crew, server=server, rabbitmq=rabbitmq)
+            run = Run(plan=plan, client=client, crew=crew, server=server, broker=broker)
             evidence = await run.evidence()
             calls = Counter(call.verb for call in evidence.steering)
             summary = (

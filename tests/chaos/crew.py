@@ -21,7 +21,7 @@ from redis.exceptions import RedisError
 
 from mageflow.store.keys import Keys
 from tests.chaos.evidence import Freeze, Leave, Outage
-from tests.chaos.flows import SLOTS
+from tests.chaos.flows import HATCHET, SLOTS
 from tests.eventually import eventually
 
 _ROOT = Path(__file__).parents[2]
@@ -29,6 +29,8 @@ _MOST_SKEW = 300
 _OWN = [sys.executable, "-m", "tests.chaos.flows"]
 _OPTIONS = ["--workers", "1", "--max-async-tasks", str(SLOTS)]
 _TASKIQ = [sys.executable, "-m", "taskiq", "worker", "tests.chaos.taskiq_worker:broker", *_OPTIONS]
+_HATCHET = [sys.executable, "-m", "tests.chaos.hatchet_worker"]
+_COMMANDS = {"": _OWN, HATCHET: _HATCHET}
 _LEAVING = 40.0
 """Seconds after which a worker that was told to leave must be gone; it may be frozen for some of them."""
 _FIXED = re.compile(r"tasks|lo|beat|gap|stamp|workers|queue:.*")
@@ -59,7 +61,7 @@ class Crew:
         environment = {name: value for name, value in os.environ.items() if name != "REDIS_URL"}
         with (self.folder / f"worker-{self._started}.out").open("wb") as output:
             process = subprocess.Popen(
-                _TASKIQ if self.environment["CHAOS_BROKER"] else _OWN,
+                _COMMANDS.get(self.environment["CHAOS_BROKER"], _TASKIQ),
                 cwd=_ROOT,
                 env={**environment, **self.environment, "CHAOS_SKEW": str(skew)},
                 stdout=output,

@@ -23,12 +23,15 @@ from mageflow.run.context import current_run
 from mageflow.signature import Signature
 from mageflow.swarm import SwarmSignature
 from tests.contracts.taskiq_subjects import BROKERS
+from tests.hatchet.subjects import make_client as hatchet_client
 
 RETRIES = 2
 """Further attempts of `flaky` and `spawn`."""
 LIFETIME = 3600.0
 """Seconds that finished flows are kept: until the audit is through."""
 RECORDS = "records"
+HATCHET = "hatchet"
+"""The broker that is an engine of Hatchet."""
 SLOTS = 20
 """Tasks that a worker runs at a time."""
 Message = dict[str, Any]
@@ -165,12 +168,13 @@ def make_client(environment: Mapping[str, str]) -> Mageflow:
     """Return a client with the tasks; a task that loses its worker is never given up.
 
     Args:
-        environment: `CHAOS_FOLDER`, `CHAOS_NAMESPACE`, `CHAOS_DOUBLE`; `CHAOS_BROKER`, one of TaskIQ's, else the
-            embedded default; `REDIS_URL`, else the server of `MAGEFLOW_DIRECTORY`.
+        environment: `CHAOS_FOLDER`, `CHAOS_NAMESPACE`, `CHAOS_DOUBLE`; `CHAOS_BROKER`, one of TaskIQ's, an engine of
+            Hatchet or else the embedded default; `REDIS_URL`, else the server of `MAGEFLOW_DIRECTORY`.
     """
     namespace, broker = environment["CHAOS_NAMESPACE"], environment["CHAOS_BROKER"]
     config = MageflowConfig(namespace=namespace, crash_limit=1_000_000, ttl=TTLConfig(done_ttl=LIFETIME))
-    client = BROKERS[broker](config) if broker else Mageflow(None, environment.get("REDIS_URL"), config=config)
+    make = hatchet_client if broker == HATCHET else BROKERS.get(broker)
+    client = Mageflow(None, environment.get("REDIS_URL"), config=config) if make is None else make(config)
     register(client, Recorder(Path(environment["CHAOS_FOLDER"])))
     if environment["CHAOS_DOUBLE"] == "1":
         send_twice(client)

@@ -6,16 +6,20 @@ long version: so many tasks, started over so many seconds.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.chaos.audit import Audit, audit
-from tests.chaos.chaos import EVERYTHING, Kind, Plan, run_chaos
+from tests.chaos.chaos import EVERYTHING, Kind, Plan, Restarted, run_chaos
 from tests.chaos.evidence import Evidence
+from tests.chaos.flows import HATCHET
+from tests.hatchet.process import Address, engine_process
 from tests.rabbitmq import RabbitMQ
 
 _SECONDS = float(os.environ.get("MAGEFLOW_CHAOS_SECONDS", "15"))
@@ -30,9 +34,9 @@ def _plan(kinds: Iterable[Kind], broker: str = "") -> Plan:
     return Plan(seed=seed, tasks=tasks, seconds=_SECONDS, kinds=frozenset(kinds), broker=broker, patience=_PATIENCE)
 
 
-async def _nothing_goes_wrong(plan: Plan, folder: Path, rabbitmq: RabbitMQ | None = None) -> Evidence:
+async def _nothing_goes_wrong(plan: Plan, folder: Path, broker: Restarted | None = None) -> Evidence:
     print(f"MAGEFLOW_CHAOS_SEED={plan.seed}", flush=True)  # noqa: T201 - to run it again
-    report = await run_chaos(plan, folder, rabbitmq)
+    report = await run_chaos(plan, folder, broker)
     print(report.summary, flush=True)  # noqa: T201 - how much there was
     faults = audit(report.evidence) + report.lost_workers
     assert not faults, f"{report.summary}\n{len(faults)} faults:\n" + "\n".join(faults[:40])
@@ -69,3 +73,27 @@ async def test_everything_at_once_on_a_broker_of_redis(tmp_path: Path, broker: s
 async def test_everything_at_once_on_rabbitmq(tmp_path: Path, rabbitmq_server: RabbitMQ) -> None:
     """So it is on RabbitMQ, which is stopped and started again as well."""
     await _nothing_goes_wrong(_plan({*EVERYTHING, "broker"}, "rabbitmq"), tmp_path, rabbitmq_server)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(_TIMEOUT)
+async def test_killed_workers_and_restarts_on_hatchet(tmp_path: Path) -> None:
+    """Workers of Hatchet are killed, its engine's connections all break, flows are held and canceled: all ends."""
+    plan = replace(_plan(["workers", "steer", "cancel", "broker"], HATCHET), kill_every=8.0)
+    with engine_process() as address:
+        await _nothing_goes_wrong(plan, tmp_path, Engine(address))
+
+
+class Engine:
+    """Hatchet's engine for tests; it keeps its state when it is restarted."""
+
+    def __init__(self, address: Address) -> None:
+        self.environment = address.environment
+        self._address = address
+
+    def stop(self) -> None:
+        """Nothing: it is started again with the same call."""
+
+    def start(self) -> None:
+        """Break every connection, be away for a second."""
+        asyncio.run(self._address.restart())
