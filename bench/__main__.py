@@ -15,6 +15,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
+from bench import maps
 from bench.bare import Bare, list_queue, stream, stream_with_results
 from bench.counters import LIMIT, Counters, Slow
 from bench.flows import Flows, breath
@@ -95,6 +96,17 @@ async def compare(url: str, counters: Counters, rounds: int) -> list[Row]:
         compared("sign 1,000 tasks one by one, against 1,000 sends", [s for s, _ in signed], kicked, per=TASKS),
         compared("make a swarm of 1,000 signatures, against 1,000 sends", [m for _, m in signed], kicked, per=TASKS),
     ]
+
+
+async def mapped(url: str, redis: Redis, rounds: int, items: int) -> list[Row]:
+    """Measure maps: a great many items that wait, and items against the members of a swarm."""
+    rows = await maps.waiting(url, redis, items)
+    flows = Flows(url, namespace="mapped")
+    async with flows.worker():
+        by_map, by_swarm = await alternate(
+            rounds, lambda: maps.run(flows, maps.TASKS), lambda: flows.swarm(maps.TASKS, maps.BOUND)
+        )
+    return [*rows, maps.against_swarm(by_map, by_swarm)]
 
 
 async def round_trips(counters: Counters, chain: Callable[[int], Awaitable[float]]) -> float:
@@ -200,7 +212,7 @@ async def idle(url: str, counters: Counters) -> Row:
     return counted("commands a second of an idle worker with three tasks", rate, shown=f"{rate:.2f}", budget=5)
 
 
-async def measure(rounds: int, large: int) -> str:
+async def measure(rounds: int, large: int, items: int) -> str:
     """Run everything, each part on an empty server."""
     rows: list[Row] = []
     notes: list[str] = []
@@ -218,6 +230,9 @@ async def measure(rounds: int, large: int) -> str:
         rows += await memory(url, counters)
         await redis.flushall()
         rows.append(await idle(url, counters))
+        await redis.flushall()
+        print(f"maps, one of {items:,} ...", flush=True)
+        rows += await mapped(url, redis, rounds, items)
     return render(rows, notes, rounds=rounds, server=version)
 
 
@@ -229,9 +244,11 @@ def main() -> None:
     parser.add_argument(
         "--output", type=Path, default=RESULTS, help="where the report goes (default: bench/RESULTS.md)"
     )
+    parser.add_argument("--items", type=int, default=1_000_000, help="that wait in a map (default: 1,000,000)")
     options = parser.parse_args()
     logging.getLogger("taskiq").setLevel(logging.ERROR)
-    report = asyncio.run(measure(max(options.rounds, 5), 100_000 if options.full else 20_000))
+    large = 100_000 if options.full else 20_000
+    report = asyncio.run(measure(max(options.rounds, 5), large, options.items))
     options.output.write_text(report, encoding="utf-8")
     print(report)
 

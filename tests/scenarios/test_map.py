@@ -314,11 +314,12 @@ async def test_remove_leaves_no_key(stage: Stage, server: Server) -> None:
     await eventually(lambda: not server.flow_keys(), "no key is left", found=server.flow_keys)
 
 
-async def test_finished_map_leaves_no_key(make_client: MakeClient, server: Server) -> None:
-    """A map goes with all that belongs to it `done_ttl` after its end."""
+@pytest.mark.parametrize("count", [350, 1300])
+async def test_finished_map_leaves_no_key(make_client: MakeClient, server: Server, count: int) -> None:
+    """A map goes with all that belongs to it `done_ttl` after its end, a large one too."""
     stage = Stage(make_client(ttl={"done_ttl": 0.3, "active_ttl": 3600}))
     async with stage.client.worker():
-        await (await stage.client.amap("double", numbers(350))).aio_run(timeout=10)
+        await (await stage.client.amap("double", numbers(count))).aio_run(timeout=20)
         await eventually(lambda: not server.flow_keys(), "no key is left", found=server.flow_keys)
 
 

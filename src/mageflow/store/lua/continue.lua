@@ -2,6 +2,7 @@
 
   a  an open swarm in which nothing happens   c  cancel the members of an ended container   g  take back a draft
   k  copy a callback                          r  fill the slots of a swarm                 x  expire a finished flow
+  z  free what is large of an expired container
   o  the own run of swarms that their members opened   h  go on with what a mark held   u  cancel what is held too long
   e  end what waited for an ended replacement
   n  cancel what an earlier run of an ended task created, nobody started and its last run did not ask for again
@@ -101,6 +102,22 @@ local function expire_results(map, offset, ttl, list)
   return first <= last
 end
 
+-- At its expiry a server frees a key in one go, unless it is told to do it aside (lazyfree-lazy-expire): what is large is
+-- unlinked at that time, or a minute later it expires by itself.
+local LARGE = 1000
+local function free(id)
+  call('ZREM', P .. 'out', '!z:' .. id)
+  call('UNLINK', P .. 'b:' .. id, P .. 'm:' .. id, P .. 'i:' .. id)
+end
+
+local function free_later(id, ttl)
+  if ttl <= 1 then return free(id) end
+  call('ZADD', P .. 'out', int(now + ttl), '!z:' .. id)
+  for _, key in ipairs({ 'b:', 'm:', 'i:' }) do call('PEXPIRE', P .. key .. id, int(ttl + 60000)) end
+end
+
+function steps.z() free(id) end
+
 -- One visit of a record of a flow that is over: its members come first, a page at a time, then what belongs to it.
 local function expire(node, offset, ttl, list)
   local r = rec(node)
@@ -122,6 +139,7 @@ local function expire(node, offset, ttl, list)
   for _, key in ipairs(r.k == 't' and OF_A_TASK or OF_A_CONTAINER) do
     call('PEXPIRE', P .. key .. node, ttl)
   end
+  if num(r, 'nm') > LARGE then free_later(node, tonumber(ttl)) end
 end
 
 function steps.x()
@@ -181,6 +199,6 @@ function steps.g()
   continue(ARGV[3])
 end
 
-if rec(id) or kind == 'x' or kind == 'g' or kind == 'f' then steps[kind]() else call('ZREM', P .. 'out', ARGV[3]) end
+if rec(id) or kind == 'x' or kind == 'g' or kind == 'f' or kind == 'z' then steps[kind]() else call('ZREM', P .. 'out', ARGV[3]) end
 drain()
 return answer('ok')
