@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -155,7 +156,15 @@ async def test_arguments_that_are_no_json(idle: Stage, server: Server) -> None:
     client, endless = idle.client, list[object]()
     endless.append(endless)
     signature, swarm = await client.asign("echo"), await client.aswarm()
-    for thing in (object(), lambda: None, endless, "\udcff", _Holder(thing=object())):
+    for thing in (
+        object(),
+        lambda: None,
+        endless,
+        "\udcff",
+        _Holder(thing=object()),
+        math.nan,
+        -math.inf,
+    ):
         bound: dict[str, Any] = {"thing": thing}
         of_task: Calls = {
             "argument": lambda bound=bound: client.asign("echo", **bound),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -21,13 +22,25 @@ def dump(value: object, where: str, limit: int) -> bytes:
         NotSerialisableError: JSON cannot hold it.
         PayloadTooLargeError: it has more than `limit` bytes.
     """
-    try:
-        data = to_json(value)
-    except (PydanticSerializationError, ValueError, RecursionError) as error:
-        raise NotSerialisableError(where, str(error)) from error
+    data = _json(value, where)
     if len(data) > limit:
         raise PayloadTooLargeError(where, len(data), limit)
     return data
+
+
+def _json(value: object, where: str) -> bytes:
+    try:
+        data = to_json(value)
+        if b"NaN" in data or b"Infinity" in data:  # as numbers, or in texts
+            json.loads(data, parse_constant=_refuse)
+    except (PydanticSerializationError, ValueError, RecursionError) as error:
+        raise NotSerialisableError(where, str(error)) from error
+    return data
+
+
+def _refuse(constant: str) -> object:
+    msg = f"{constant} is no number of JSON"
+    raise ValueError(msg)
 
 
 def load(data: bytes | str, where: str) -> Any:
@@ -43,11 +56,16 @@ def load(data: bytes | str, where: str) -> Any:
 
 
 def plain(value: object, where: str) -> Any:
-    """Return a value as JSON types; models lose what was never set."""
+    """Return a value as JSON types; models lose what was never set.
+
+    Raises:
+        NotSerialisableError: JSON cannot hold it.
+    """
     try:
-        return from_json(to_json(unset_dropped(value)))
+        dropped = unset_dropped(value)
     except (PydanticSerializationError, ValueError, RecursionError) as error:
         raise NotSerialisableError(where, str(error)) from error
+    return from_json(_json(dropped, where))
 
 
 def unset_dropped(value: object) -> object:
