@@ -28,7 +28,7 @@ def live_through(driver: Driver, moves: list[Move], pace: Pace) -> None:
 
 
 @pytest.mark.timeout(300)
-@settings(QUICK, max_examples=500)
+@settings(QUICK, max_examples=300)
 @given(moves=MOVES, pace=PACES)
 def test_scripts_do_what_the_model_does(driver: Driver, moves: list[Move], pace: Pace) -> None:
     """After every event the records, the outbox, the counters and the lifetimes are those of the model."""
