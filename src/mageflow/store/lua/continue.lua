@@ -107,13 +107,13 @@ end
 local LARGE = 1000
 local function free(id)
   call('ZREM', P .. 'out', '!z:' .. id)
-  call('UNLINK', P .. 'b:' .. id, P .. 'm:' .. id, P .. 'i:' .. id)
+  call('UNLINK', P .. 'b:' .. id, P .. 'm:' .. id, P .. 'w:' .. id, P .. 'i:' .. id)
 end
 
 local function free_later(id, ttl)
   if ttl <= 1 then return free(id) end
   call('ZADD', P .. 'out', int(now + ttl), '!z:' .. id)
-  for _, key in ipairs({ 'b:', 'm:', 'i:' }) do call('PEXPIRE', P .. key .. id, int(ttl + 60000)) end
+  for _, key in ipairs({ 'b:', 'm:', 'w:', 'i:' }) do call('PEXPIRE', P .. key .. id, int(ttl + 60000)) end
 end
 
 function steps.z() free(id) end

@@ -54,6 +54,21 @@ class FlowContract(Contract):
         await swarm.close_swarm()
         assert await stage.result(handle) == [0, 1, 2, 3]
 
+    async def test_map(self, stage: Stage) -> None:
+        """A map runs its task for each message; a stopped item runs again, one that waits may be canceled."""
+        items = [{"gate": f"g{n}"} for n in range(5)]
+        mapped = await stage.client.amap("wait", items, config=SwarmConfig(max_concurrency=2))
+        handle = await mapped.aio_run_no_wait()
+        await stage.noted("wait", "g0 started")
+        await stage.client.cancel(f"{mapped.key}#3")
+        await stage.client.interrupt(f"{mapped.key}#0")
+        await stage.noted("wait", "g0 stopped")
+        await stage.client.resume(f"{mapped.key}#0")
+        for n in range(5):
+            stage.ledger.open(f"g{n}")
+        assert await stage.result(handle) == ["g0", "g1", "g2", "g4"]
+        assert [result async for result in mapped.results(2)] == ["g2", "g4"]
+
     async def test_failure_budget(self, stage: Stage) -> None:
         """At the n-th failed member the swarm fails, once; running members are stopped where that was asked for."""
         members = [
