@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import logging
 import statistics
 import tempfile
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 from redis.asyncio import Redis
 
-from bench import maps
+from bench import brokers, maps
 from bench.bare import Bare, list_queue, stream, stream_with_results
 from bench.counters import LIMIT, Counters, Slow
 from bench.flows import Flows, breath
 from bench.report import Row, compared, counted, render
+from bench.rounds import alternate
 from mageflow.backends.server import EmbeddedServer
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 STEPS, TASKS, BOUND, MEMBERS, IDLE = 100, 1000, 30, 10_000, 20.0
-Work = Callable[[], Awaitable[Any]]
 
 
 @asynccontextmanager
@@ -38,20 +36,6 @@ async def fresh_server() -> AsyncGenerator[tuple[str, Redis]]:
         finally:
             await redis.aclose()
             await server.release()
-
-
-async def alternate(rounds: int, *works: Work) -> list[list[Any]]:
-    """Return what each work returned in each round; the order turns round each time, the first round warms up."""
-    series: list[list[Any]] = [[] for _ in works]
-    for number in range(rounds + 1):
-        order = list(enumerate(works))
-        for index, work in order if number % 2 else reversed(order):
-            gc.collect()
-            await breath()
-            measured = await work()
-            if number:
-                series[index].append(measured)
-    return series
 
 
 async def compare(url: str, counters: Counters, rounds: int) -> list[Row]:
@@ -233,6 +217,9 @@ async def measure(rounds: int, large: int, items: int) -> str:
         await redis.flushall()
         print(f"maps, one of {items:,} ...", flush=True)
         rows += await mapped(url, redis, rounds, items)
+        await redis.flushall()
+        print("each broker ...", flush=True)
+        rows += await brokers.measure(url, rounds)
     return render(rows, notes, rounds=rounds, server=version)
 
 

@@ -1,14 +1,9 @@
-"""Flows on each broker of TaskIQ against the same broker without them: `python -m bench.brokers`."""
+"""Flows on each broker of TaskIQ against the same broker without them."""
 
 from __future__ import annotations
 
-import argparse
-import asyncio
 import contextlib
-import logging
-import tempfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 from taskiq import AsyncBroker
@@ -16,11 +11,10 @@ from taskiq.serializers import JSONSerializer
 from taskiq_aio_pika import AioPikaBroker, Exchange, Queue, QueueType
 from taskiq_redis import ListQueueBroker, RedisAsyncResultBackend, RedisStreamBroker
 
-from bench.__main__ import alternate
 from bench.bare import SLOTS, Bare
 from bench.flows import Flows
-from bench.report import compared
-from mageflow.backends.server import EmbeddedServer
+from bench.report import Row, compared
+from bench.rounds import alternate
 from tests import rabbitmq
 
 STEPS, TASKS = 50, 500
@@ -61,35 +55,27 @@ def makers(url: str, amqp: str | None) -> Iterator[tuple[str, Make]]:
         yield "RabbitMQ", amqp_queue
 
 
-async def measure(what: str, url: str, make: Make, rounds: int) -> None:
-    """Print the rows of one broker."""
+async def against_bare(what: str, url: str, make: Make, rounds: int) -> list[Row]:
+    """Return the rows of one broker."""
     flows = Flows(url, broker=make(f"flows-{what}"), namespace=f"bench-{what}")
     bare = Bare(make(f"bare-{what}"))
     async with flows.worker(), bare.worker():
         swarm, at_once = await alternate(rounds, lambda: flows.swarm(TASKS), lambda: bare.swarm(TASKS))
         chain, by_hand = await alternate(rounds, lambda: flows.chain(STEPS), lambda: bare.chain(STEPS))
-    for row in (
-        compared(f"{what}: swarm of {TASKS}", [run for _, run in swarm], at_once, per=TASKS, budget=1.2),
-        compared(f"{what}: chain step", chain, by_hand, per=STEPS, budget=1.0),
-    ):
-        print(row.line(), flush=True)
+    return [
+        compared(
+            f"{what} of a team: swarm of {TASKS}, against all at once",
+            [run for _, run in swarm],
+            at_once,
+            per=TASKS,
+            budget=1.2,
+        ),
+        compared(f"{what} of a team: chain step", chain, by_hand, per=STEPS, budget=1.0),
+    ]
 
 
-async def main(rounds: int) -> None:
-    """Measure every broker that there is."""
+async def measure(url: str, rounds: int) -> list[Row]:
+    """Return the rows of every broker that there is."""
     with contextlib.ExitStack() as stack:
-        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True))
         amqp = stack.enter_context(rabbitmq.running()).url if rabbitmq.is_installed() else None
-        server = await EmbeddedServer.acquire(Path(directory, "data"))
-        try:
-            for what, make in makers(server.url, amqp):
-                await measure(what, server.url, make, rounds)
-        finally:
-            await server.release()
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    logging.getLogger("taskiq").setLevel(logging.ERROR)
-    asyncio.run(main(parser.parse_args().rounds))
+        return [row for what, make in makers(url, amqp) for row in await against_bare(what, url, make, rounds)]
