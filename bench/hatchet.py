@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -110,7 +111,7 @@ def surroundings(namespace: str) -> Generator[None]:
         command = [sys.executable, "-m", "bench.hatchet", "--worker", namespace]
         worker = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)  # noqa: S603
         stack.callback(worker.wait)
-        stack.callback(worker.terminate)
+        stack.callback(os.killpg, worker.pid, signal.SIGKILL)
         yield
 
 
