@@ -84,7 +84,7 @@ async def test_retries_that_a_scheduler_sends(broker: AsyncBroker, client: Magef
         assert await (await client.achain([first, trial])).aio_run(timeout=15) == "done at last"
     scheduling.cancel()
     await asyncio.wait([scheduling])
-    await source.shutdown()
+    await source._connection_pool.disconnect()  # which its `shutdown` does not
     assert attempts == ["done"] * 3
 
 
