@@ -73,8 +73,12 @@ class Counters:
         )
 
     async def settled(self, prefix: str) -> None:
-        """Wait until no row is left to be dispatched or continued."""
-        await self._until_at_most(0, lambda: self._redis.zcard(f"{prefix}out"))
+        """Wait until no row is left to be dispatched or continued, but for what is to happen at its expiry."""
+
+        def due() -> Awaitable[int]:
+            return self._redis.zcount(f"{prefix}out", "-inf", int(time.time() + 100) * 1000)
+
+        await self._until_at_most(0, due)
 
     async def emptied(self, keys: int) -> None:
         """Wait until at most so many keys are left."""
