@@ -17,7 +17,6 @@ from mageflow.flow.message import injection_of
 from mageflow.flow.payload import Body, Json, dump, plain
 from mageflow.flow.signature import Change, Claim, Members, NewSignature
 from mageflow.flow.status import Kind
-from mageflow.run.binding import check_arguments
 from mageflow.run.replay import Replay
 from mageflow.run.tasks import Tasks
 
@@ -81,7 +80,7 @@ class Planner:
         """
         name = self.name_of(thing)
         definition = await self._catalog.find(name)
-        self.check_kwargs(name, kwargs, model)
+        self._tasks.check_arguments(name, kwargs, model)
         body = Body(
             name=definition.name,
             kwargs=plain(kwargs, f"an argument of task {name!r}"),
@@ -91,13 +90,6 @@ class Planner:
             options=plain(options or {}, f"an option of task {name!r}"),
         )
         return await self._plan(Kind.TASK, body, task_name=name, success=success, failure=failure)
-
-    def check_kwargs(self, name: str, kwargs: Mapping[str, Any], model: type[BaseModel] | None = None) -> None:
-        """Refuse bound arguments of a wrong type, where the model is known here."""
-        binding = self._tasks.bindings.get(name)
-        model = model or (binding.model if binding else None)
-        if model is not None:
-            check_arguments(model, kwargs, name)
 
     async def chain(
         self, tasks: Iterable[object], *, name: str | None, kwargs: Mapping[str, Any], success: object, failure: object
@@ -211,7 +203,7 @@ class Planner:
         cases: bytes = b"",
     ) -> Plan:
         settings = {**(settings or {})}
-        groups = (members, _listed(success), _listed(failure), _listed(template))
+        groups = (members, listed(success), listed(failure), listed(template))
         given = [await self._members(things) for things in groups]
         names = [[member.id or member.task_name for member in group] for group in given]
         identifier = self._replay.identify(kind, body, settings, names, cases)
@@ -294,11 +286,15 @@ def _members_of(tasks: Iterable[object]) -> list[object]:
     return [tasks] if isinstance(tasks, str) else list(tasks)
 
 
-def _listed(given: object) -> list[object]:
-    """Return callbacks as given - one, a list, or nothing - as a list."""
-    if given is None:
-        return []
-    return list(cast("Iterable[object]", given)) if isinstance(given, (list, tuple)) else [given]
+def listed(*given: object) -> list[object]:
+    """Return what was given - each one thing, a list, or nothing - as one list."""
+    things: list[object] = []
+    for item in given:
+        if isinstance(item, (list, tuple)):
+            things.extend(cast("Iterable[object]", item))
+        elif item is not None:
+            things.append(item)
+    return things
 
 
 def patch_line(

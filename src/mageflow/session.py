@@ -25,7 +25,7 @@ from mageflow.flow.payload import Json
 from mageflow.flow.signature import Add, Asked, Change, NewSignature, Patch, Run, Steer
 from mageflow.flow.status import Kind, Status
 from mageflow.planner import Planner
-from mageflow.run.binding import check_arguments, validated
+from mageflow.run.binding import validated
 from mageflow.run.replay import Replay
 from mageflow.run.tasks import Tasks
 from mageflow.store.codec import Record
@@ -226,9 +226,7 @@ class Session:
 
     def check_kwargs(self, name: str, kwargs: Mapping[str, Any], model: type[BaseModel] | None) -> None:
         """Refuse bound arguments of a wrong type: for this model, else the task's own where it is known here."""
-        model = model or self._model_of(name)
-        if model is not None:
-            check_arguments(model, kwargs, name)
+        self._tasks.check_arguments(name, kwargs, model)
 
     def check_first_message(self, record: Record, message: Json, model: type[BaseModel] | None = None) -> None:
         """Refuse the message of a task that is started directly: for this model, else the task's own.
@@ -237,7 +235,7 @@ class Session:
             InvalidMessageError: names the fields.
         """
         name = record.body.name or ""
-        model = model or self._model_of(name)
+        model = model or self._tasks.model_of(name)
         if model is not None:
             validated(model, message, name)
 
@@ -247,10 +245,4 @@ class Session:
         Raises:
             InvalidMessageError: names the item and the fields.
         """
-        model = self._model_of(name)
-        if model is not None:
-            check_arguments(model, message, f"{name} ({place})")
-
-    def _model_of(self, name: str) -> type[BaseModel] | None:
-        binding = self._tasks.bindings.get(name)
-        return None if binding is None else binding.model
+        self._tasks.check_arguments(name, message, where=f"{name} ({place})")

@@ -13,7 +13,7 @@ from mageflow.dispatch.repair import Report
 from mageflow.errors import SignatureNotFoundError, TaskNameError, TransactionError
 from mageflow.flow.ids import id_of
 from mageflow.flow.status import Status
-from mageflow.planner import Plan
+from mageflow.planner import Plan, listed
 from mageflow.session import Session
 from mageflow.signature import ChainSignature, Signature, SwitchSignature, TaskSignature
 from mageflow.store.codec import Record, record_of
@@ -103,8 +103,8 @@ class Verbs:
             tasks,
             name=name,
             kwargs=kwargs,
-            success=_joined(success, success_callbacks),
-            failure=_joined(error, error_callbacks),
+            success=listed(success, success_callbacks),
+            failure=listed(error, error_callbacks),
         )
         return ChainSignature[Any, Any](self._session, *await self._created(plan))
 
@@ -143,8 +143,8 @@ class Verbs:
             tasks or (),
             name=task_name,
             kwargs=kwargs,
-            success=_joined(success_callbacks, success),
-            failure=_joined(error_callbacks, error),
+            success=listed(success_callbacks, success),
+            failure=listed(error_callbacks, error),
             config=SwarmConfig.model_validate(config or {}),
             closed=is_swarm_closed,
         )
@@ -193,9 +193,9 @@ class Verbs:
             task,
             name=task_name,
             kwargs=kwargs,
-            success=_joined(success_callbacks, success),
-            failure=_joined(error_callbacks, error),
-            config=config or SwarmConfig(),
+            success=listed(success_callbacks, success),
+            failure=listed(error_callbacks, error),
+            config=SwarmConfig.model_validate(config or {}),
         )
         made = MapSignature[Any, Any](self._session, *await self._created(plan))
         if items is not None:
@@ -241,8 +241,8 @@ class Verbs:
             default=default,
             name=name,
             kwargs=kwargs,
-            success=_joined(success_callbacks, success),
-            failure=_joined(error_callbacks, error),
+            success=listed(success_callbacks, success),
+            failure=listed(error_callbacks, error),
         )
         return SwitchSignature[Any, Any](self._session, *await self._created(plan))
 
@@ -336,14 +336,3 @@ class Verbs:
     async def _created(self, plan: Plan) -> tuple[Record, tuple[str, ...]]:
         await self._session.commit(plan.changes)
         return record_of(plan.root), plan.members
-
-
-def _joined(*given: object) -> list[object]:
-    """Return the callbacks of both spellings as one list."""
-    joined: list[object] = []
-    for item in given:
-        if isinstance(item, (list, tuple)):
-            joined.extend(item)  # pyright: ignore[reportUnknownArgumentType] - whatever users give
-        elif item is not None:
-            joined.append(item)
-    return joined

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from typing import Protocol
 
 import pytest
+import pytest_asyncio
 
+from mageflow import Mageflow
 from tests.hatchet.process import Address, engine_process
 
 
@@ -33,3 +36,17 @@ def hatchet_environment(engine_address: Address | None, redis_url: str) -> Itera
         yield engine_address
     for number, handler in zip(signals, handlers, strict=True):
         signal.signal(number, handler)
+
+
+class Serving(Protocol):
+    """What a module serves its tests with: a client, and what it wants beside."""
+
+    client: Mageflow
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def served(worker: Serving) -> AsyncIterator[Serving]:
+    """What the fixture `worker` of the module serves with, the client open on the loop of the test."""
+    await worker.client.startup()
+    yield worker
+    await worker.client.shutdown()

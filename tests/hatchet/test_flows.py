@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from hatchet_sdk import EmptyModel, FailedTaskRunExceptionGroup, TriggerWorkflowOptions
 
 from mageflow import Mageflow, MageflowConfig, Status, SwarmConfig, TTLConfig
@@ -65,14 +64,6 @@ def worker(hatchet_environment: Address | None) -> Iterator[Served]:
 
     with worker_thread(client, lifespan=lifespan):
         yield served
-
-
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def served(worker: Served) -> AsyncIterator[Served]:
-    """The client, open on the loop of the test."""
-    await worker.client.startup()
-    yield worker
-    await worker.client.shutdown()
 
 
 async def test_one_run_for_each_task(served: Served) -> None:

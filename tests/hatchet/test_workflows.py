@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from hatchet_sdk import ClientConfig, Context, Hatchet
 from pydantic import BaseModel
 
@@ -102,14 +101,6 @@ def worker(hatchet_environment: Address | None) -> Iterator[Served]:
     served = Served()
     with worker_thread(served.client):
         yield served
-
-
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def served(worker: Served) -> AsyncIterator[Served]:
-    """The client, open on the loop of the test."""
-    await worker.client.startup()
-    yield worker
-    await worker.client.shutdown()
 
 
 async def test_result_and_runs(served: Served) -> None:

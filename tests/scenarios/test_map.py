@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from mageflow import Mageflow, MapSignature, SwarmConfig, errors
 from tests.conftest import MakeClient
@@ -80,6 +81,15 @@ async def test_bound_holds(stage: Stage) -> None:
     stage.open_all()
     assert await handle.result(timeout=10) == names
     assert stage.peak == 3
+
+
+async def test_config_may_be_a_mapping(client: Mageflow) -> None:
+    """As of a swarm, it is checked as `SwarmConfig` is."""
+    config: Any = {"max_task_allowed": 2}
+    with pytest.raises(errors.TooManyTasksError):
+        await client.amap("double", numbers(3), config=config)
+    with pytest.raises(ValidationError):
+        await client.amap("double", config={**config, "max_concurrency": 0})
 
 
 async def test_failed_items_are_left_out(client: Mageflow) -> None:

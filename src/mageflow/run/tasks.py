@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+from pydantic import BaseModel
 from pydantic.errors import PydanticUserError
 
 from mageflow.backends.base import FoundTask
 from mageflow.errors import TaskNameError
 from mageflow.flow.task import TaskDefinition
-from mageflow.run.binding import Binding, bind
+from mageflow.run.binding import Binding, bind, check_arguments
 
 logger = logging.getLogger("mageflow")
 
@@ -60,6 +62,28 @@ class Tasks:
         if name not in self.bindings:
             self.find()
         return self.bindings.get(name)
+
+    def model_of(self, name: str) -> type[BaseModel] | None:
+        """Return the model of a task's message, where it is known here."""
+        binding = self.bindings.get(name)
+        return None if binding is None else binding.model
+
+    def check_arguments(
+        self,
+        name: str,
+        arguments: Mapping[str, Any],
+        model: type[BaseModel] | None = None,
+        *,
+        where: str | None = None,
+    ) -> None:
+        """Refuse arguments of a wrong type: for this model, else the task's own; what is missing may come.
+
+        Raises:
+            InvalidMessageError: names the fields, and `where`, by default the task.
+        """
+        model = model or self.model_of(name)
+        if model is not None:
+            check_arguments(model, arguments, where or name)
 
     def name_of(self, thing: object) -> str | None:
         """Return the name that a function or task object stands for."""
