@@ -53,6 +53,7 @@ TREE = {
     "ResultTimeoutError": "OutcomeError, TimeoutError",
     "OutsideTransactionError": "MageflowError",
     "SyncInLoopError": "MageflowError",
+    "LoopStoppedError": "MageflowError",
     "TransactionError": "MageflowError",
     "SignatureNotFoundError": "MageflowError, KeyError",
     "BrokenRecordError": "MageflowError",

@@ -21,6 +21,7 @@ from mageflow.errors import SyncInLoopError
 from mageflow.feed import CHUNK
 from mageflow.flow.status import Status
 from mageflow.handle import FlowHandle
+from mageflow.run.thread import run_on_loop
 from mageflow.signature import Kwargs, Signature
 from mageflow.stream import ResultStream
 from mageflow.swarm import MapSignature, SwarmSignature
@@ -50,7 +51,10 @@ class BackgroundLoop:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
                 self._thread = threading.Thread(target=self._loop.run_forever, name="mageflow-sync", daemon=True)
+                runs = threading.Event()
+                self._loop.call_soon(runs.set)
                 self._thread.start()
+                runs.wait()
                 atexit.register(self.close)
             return self._loop
 
@@ -104,11 +108,12 @@ class Caller:
 
         Raises:
             SyncInLoopError: the calling thread runs an event loop, which would stand still.
+            LoopStoppedError: the loop stopped meanwhile.
         """
         self.refuse_in_loop()
         client = self.find()
         # The context of this thread goes along: the running task, the open transaction.
-        return asyncio.run_coroutine_threadsafe(make(client), client.loop_for_sync).result()
+        return run_on_loop(make(client), client.loop_for_sync)
 
     def refuse_in_loop(self) -> None:
         """Refuse to block a loop."""

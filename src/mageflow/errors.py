@@ -29,6 +29,7 @@
     │   ├── FlowCanceledError
     │   └── ResultTimeoutError          (TimeoutError)
     ├── SyncInLoopError                 a blocking call in a thread that runs an event loop
+    ├── LoopStoppedError                the event loop that a blocking call waited for does not run any more
     ├── TransactionError                what a transaction cannot do
     ├── OutsideTransactionError         `kwargs[k] = v` outside a transaction
     ├── SignatureNotFoundError          (KeyError) an unknown or expired key
@@ -279,6 +280,13 @@ class SyncInLoopError(MageflowError):
 
     def __init__(self) -> None:
         super().__init__("client.sync would block the event loop that runs here: await the client's own method")
+
+
+class LoopStoppedError(MageflowError):
+    """The event loop that a thread waited for has stopped, as its worker did; whether the call arrived is unknown."""
+
+    def __init__(self) -> None:
+        super().__init__("the event loop of the client has stopped during the call, as its worker did")
 
 
 class TransactionError(MageflowError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
@@ -20,11 +21,13 @@ from taskiq import (
     TaskiqScheduler,
 )
 from taskiq.exceptions import NoResultError
+from taskiq.receiver import Receiver
 from taskiq_redis import ListRedisScheduleSource, RedisStreamBroker
 from typing_extensions import override
 
 from mageflow import Mageflow, MageflowConfig, NonRetryableError
 from mageflow.errors import FlowFailedError
+from tests.backends.noted import Noted
 from tests.eventually import eventually
 
 
@@ -271,3 +274,32 @@ async def test_retries_of_a_team_s_own(broker: AsyncBroker, client: Mageflow) ->
     async with client.worker():
         assert await (await client.asign(trial, number=3)).aio_run(timeout=10) == 3
     assert len(attempts) == 3
+
+
+async def test_worker_that_has_closed_its_threads(broker: AsyncBroker, client: Mageflow) -> None:
+    """What comes to a worker that cannot run it any more, as its broker raised, has not failed: it runs elsewhere."""
+    calls: list[int] = []
+
+    @broker.task(retry_on_error=True, max_retries=1)
+    def plain(number: int) -> int:
+        calls.append(number)
+        return number
+
+    noted = Noted()
+    broker.add_middlewares(SimpleRetryMiddleware(), noted)
+    pool, finish = ThreadPoolExecutor(1), asyncio.Event()
+    broker.is_worker_process = True
+    listening = asyncio.create_task(Receiver(broker, executor=pool, max_async_tasks=1).listen(finish))
+    pool.shutdown()
+    task = await client.asign(plain, number=1)
+    handle = await task.aio_run_no_wait()
+
+    await eventually(lambda: len(noted.of("sent")) > 1, "it was given back")
+    finish.set()
+    await listening
+    await broker.shutdown()
+    assert not calls
+    broker.is_worker_process = False
+    async with client.worker():
+        assert await handle.result(10) == 1
+    assert calls == [1]

@@ -63,6 +63,36 @@ async def add_up(mageflow_results: list) -> int:
     note("added up")
     return sum(mageflow_results)
 """
+_BREAKING = """
+@broker.on_event(TaskiqEvents.WORKER_STARTUP)
+async def remember(state):
+    state.loop = asyncio.get_running_loop()
+
+def is_breaking():
+    return (folder / f"break-{os.getpid()}").exists()
+
+@broker.task("plain-late")
+def plain_late(number: int):
+    note(f"started {number}")
+    while (folder / "hold").exists() or (is_breaking() and broker.state.loop.is_running()):
+        time.sleep(0.01)
+    return asyncio.sleep(0, number)
+
+def breaking(listen):
+    async def messages():
+        pending = aiter(listen())
+        while True:
+            message = asyncio.ensure_future(anext(pending))
+            while not message.done():
+                await asyncio.wait([message], timeout=0.01)
+                if is_breaking():
+                    message.cancel()
+                    raise ConnectionError("the broker is away")
+            yield message.result()
+    return messages
+
+broker.listen = breaking(broker.listen)
+"""
 _WORKERS = 4
 
 
@@ -193,6 +223,24 @@ async def test_workers_end_gracefully(shop: Shop) -> None:
     await eventually(lambda: cast("Any", shop.process).poll() is not None, "the workers ended", 20, found=shop.output)
     assert [await handle.status() for handle in handles] == [Status.DONE, Status.DONE]
     assert len(shop.noted("event")) == 2 * _WORKERS
+    await client.shutdown()
+
+
+@pytest.mark.timeout(90)
+@pytest.mark.parametrize("shop", [RedisStreamBroker], indirect=True)
+async def test_worker_whose_broker_raises(shop: Shop) -> None:
+    """A thread that needs the loop of a process that TaskIQ gives up does not hold it: its task runs in another."""
+    module = shop.folder / "shop.py"
+    module.write_text(module.read_text() + _BREAKING)
+    await shop.start()
+    client = shop.stranger()
+    shop.hold()
+    handle = await (await client.asign("plain-late", number=3)).aio_run_no_wait()
+    await eventually(lambda: len(shop.noted("started")) == 1, "the task runs", 20, found=shop.output)
+    (shop.folder / f"break-{shop.noted('started')[0][0]}").touch()
+    shop.let_go()
+    assert await handle.result(30) == 3
+    assert len(shop.noted("started")) == 2
     await client.shutdown()
 
 

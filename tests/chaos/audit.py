@@ -81,7 +81,8 @@ class Audit:
                 return
             status = "c"
         if status != must.status and not (free and status == "c"):
-            yield f"{node.name}: {identifier} ended as {status}, not {must.status}"
+            error = self._stored(identifier, "e") or "no error"
+            yield f"{node.name}: {identifier} ended as {status}, not {must.status}: {error}"
             return
         if node.kind == "t":
             yield from self._task(node, identifier, status, must.result)
@@ -161,9 +162,10 @@ class Audit:
         stored = self._stored(identifier)
         return None if stored is None else json.loads(stored).get("after")
 
-    def _stored(self, identifier: str) -> str | None:
+    def _stored(self, identifier: str, what: str = "r") -> str | None:
+        """Return the result of a signature, or its error."""
         home = self._state.record(identifier).get("c", identifier) if identifier in self._state.records else identifier
-        return self._state.hashes.get(f"b:{home}", {}).get(f"{identifier}:r")
+        return self._state.hashes.get(f"b:{home}", {}).get(f"{identifier}:{what}")
 
     # What ran.
 

@@ -35,6 +35,8 @@ REQUEUE_LABEL = "X-Taskiq-requeue"
 _SPARE_LABEL = "mageflow_spare"
 """What was taken out of a message, should somebody send it on before it is put back."""
 _DOOR = "mageflow_door"
+_CLOSED = "cannot schedule new futures after"
+"""How Python's executors begin to say that they were shut down."""
 _ORIGINAL = "__taskiq_original"
 """What TaskIQ adds to the name of a function, to find it in another process."""
 
@@ -99,6 +101,11 @@ class _Received:
             raise NoResultError
         self.entered = True
         return self.execution, self.args[0] if self.args else self.kwargs
+
+    def found_no_thread(self) -> bool:
+        """Whether the worker had closed its threads, as it does when its broker raised: no user code ran."""
+        closed = isinstance(self.error, RuntimeError) and str(self.error).startswith(_CLOSED)
+        return closed and not self.entered
 
     async def retried(self, used: int, delay: float) -> None:
         """Record that another attempt follows."""
@@ -182,7 +189,7 @@ class Door(TaskiqMiddleware):
         if received is not None and received.message is message:
             received.put_together()
             received.error = exception
-            final = received.execution is None or received.execution.final(exception)
+            final = received.execution is None or received.execution.final(exception) or received.found_no_thread()
         else:
             final = isinstance(exception, NonRetryableError)
         if final:
@@ -238,7 +245,7 @@ class Recorder(TaskiqMiddleware):
                 await execution.released()
         elif error is not None and (source or isinstance(result.error, NoResultError)):
             await received.retried(used, source.make_delay(message, used) if source else 0.0)
-        elif isinstance(error, asyncio.CancelledError) and _is_canceled():
+        elif received.found_no_thread() or (isinstance(error, asyncio.CancelledError) and _is_canceled()):
             await execution.released()
         else:
             await execution.ended(error)

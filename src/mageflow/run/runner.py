@@ -31,6 +31,7 @@ from mageflow.run.behaviour import draw_delay
 from mageflow.run.binding import Binding
 from mageflow.run.context import Client, CurrentRun, current_run
 from mageflow.run.tasks import Tasks
+from mageflow.run.thread import run_on_loop
 from mageflow.store.codec import Answer, text
 from mageflow.store.results import Results
 from mageflow.store.store import Store
@@ -181,6 +182,7 @@ class RunnerExecution:
         self._task: asyncio.Task[Any] | None = None
         self._stopped = False
         self._overtaken = False
+        self._lost = False
         self._retried = False
         self._source = source
         self._outcome: Succeeded | Replaced | None = None
@@ -222,20 +224,28 @@ class RunnerExecution:
 
     def call_blocking(self, message: Json, extra: dict[str, Any]) -> Any:
         """Run a plain function; see the interface."""
+        try:
+            return self._call_blocking(message, extra)
+        except BaseException:
+            # What goes wrong as the worker's loop stands still may have gone wrong because of that.
+            self._lost = not self._loop.is_running()
+            raise
+
+    def _call_blocking(self, message: Json, extra: dict[str, Any]) -> Any:
         if self._source:
-            return asyncio.run_coroutine_threadsafe(self._checked(self._source), self._loop).result()
+            return run_on_loop(self._checked(self._source), self._loop)
         if REFERENCE in message:
-            message = asyncio.run_coroutine_threadsafe(self._resolved(message), self._loop).result()
+            message = run_on_loop(self._resolved(message), self._loop)
         args, kwargs = self._binding.arguments(message)
         if self._binding.signature is not None:
-            extra = extra | asyncio.run_coroutine_threadsafe(self._own_signature(), self._loop).result()
+            extra = extra | run_on_loop(self._own_signature(), self._loop)
         token = current_run.set(self._context())
         try:
             time.sleep(self._delay())
             self._check_stopped()
             value = self._binding.function(*args, **kwargs, **extra)
             if inspect.isawaitable(value):
-                value = asyncio.run_coroutine_threadsafe(_wait_for(value), self._loop).result()
+                value = run_on_loop(_wait_for(value), self._loop)
         except BaseException as error:
             if isinstance(error, Exception) and not isinstance(error, StopIteration):
                 raise
@@ -246,7 +256,7 @@ class RunnerExecution:
 
     def final(self, error: BaseException) -> bool:
         """Whether no further attempt may follow; see the interface."""
-        return self._stopped or isinstance(error, (NonRetryableError, InvalidMessageError, PayloadError))
+        return self._stopped or self._lost or isinstance(error, (NonRetryableError, InvalidMessageError, PayloadError))
 
     async def retried(self, attempts_used: int, delay: float, error: BaseException) -> None:
         """Note that another attempt follows; see the interface."""
@@ -260,6 +270,9 @@ class RunnerExecution:
     async def ended(self, error: BaseException | None) -> None:
         """Record the outcome and dispatch what follows; see the interface."""
         if self._retried:
+            return
+        if self._lost and not self._stopped and self._binding.behaviour.idempotent:
+            await self.released()
             return
         store = self._runner.store
         if self._stopped:
