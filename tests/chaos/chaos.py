@@ -96,11 +96,13 @@ class Run:
         """Do what the plan says and collect what can be known."""
         flows = [*Maker(self.plan.seed).flows(self.plan.tasks), *self.plan.flows]
         self.server.write_at_once()
+        keeping = asyncio.create_task(self.crew.keep_complete())
         await self.crew.ready()
         await self._unleash(flows)
         if "workers" in self.plan.kinds:
             flows += await self._kill_once_more()
         await self._idle()
+        await _end(keeping)
         outcomes = await asyncio.gather(*(self._outcome(flow) for flow in flows))
         state = take_snapshot(self.server.client, NAMESPACE)
         records = read_records(self.crew.folder)
@@ -151,7 +153,6 @@ class Run:
         for identifier in self._marked:
             await self._steered("resume", identifier)
         await _end(asking)
-        self.crew.replace_lost()
 
     def _behind(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -160,10 +161,9 @@ class Run:
         return task
 
     async def _replace_workers(self) -> None:
-        """Kill a worker every few seconds; replace those that are gone."""
+        """Kill a worker every few seconds."""
         while True:
             await asyncio.sleep(self.plan.kill_every)
-            self.crew.replace_lost()
             self.crew.kill_any()
 
     async def _kill_once_more(self) -> list[Node]:

@@ -31,6 +31,8 @@ _OPTIONS = ["--workers", "1", "--max-async-tasks", str(SLOTS)]
 _TASKIQ = [sys.executable, "-m", "taskiq", "worker", "tests.chaos.taskiq_worker:broker", *_OPTIONS]
 _HATCHET = [sys.executable, "-m", "tests.chaos.hatchet_worker"]
 _COMMANDS = {"": _OWN, HATCHET: _HATCHET}
+_STARTING = 90.0
+"""Seconds in which workers must be ready; one that cannot register with Hatchet's engine takes 15 to end."""
 _LEAVING = 40.0
 """Seconds after which a worker that was told to leave must be gone; it may be frozen for some of them."""
 _FIXED = re.compile(r"tasks|lo|beat|gap|stamp|workers|queue:.*")
@@ -76,9 +78,13 @@ class Crew:
         return self.folder / f"worker-of-process-{process}.out"
 
     async def ready(self) -> None:
-        """Return when every worker runs."""
-        for process in self.living:
-            await eventually(lambda process=process: self._is_up(process), "the worker is ready", deadline=40)
+        """Return when every worker runs, those too that replace what is gone meanwhile."""
+
+        def all_up() -> bool:
+            self.replace_lost()
+            return len(self._up()) == len(self.living)
+
+        await eventually(all_up, "the workers are ready", deadline=_STARTING)
 
     def _up(self) -> list[subprocess.Popen[bytes]]:
         return [process for process in self.living if self._is_up(process)]
@@ -132,13 +138,25 @@ class Crew:
             if process.poll() is None:
                 _signal(process, signal.SIGCONT)
 
+    async def keep_complete(self) -> None:
+        """Replace workers that ended by themselves, as who runs them for good would; until canceled."""
+        while True:
+            self.replace_lost()
+            await asyncio.sleep(0.5)
+
     def replace_lost(self) -> None:
         """Replace workers that ended by themselves, which none should; what they printed is kept."""
         for process in [process for process in self.living if process.poll() is not None]:
-            text = self.output(process.pid).read_text()[-2000:]
-            self.failures.append(f"worker {process.pid} ended by itself with {process.returncode}: {text}")
+            if not self._ended_unregistered(process):
+                text = self.output(process.pid).read_text()[-2000:]
+                self.failures.append(f"worker {process.pid} ended by itself with {process.returncode}: {text}")
             self._is_gone(process)
             self.start()
+
+    def _ended_unregistered(self, process: subprocess.Popen[bytes]) -> bool:
+        """Whether Hatchet's client gave up because the engine was away when it was to register there."""
+        away = "UNAVAILABLE" in self.output(process.pid).read_text()
+        return self.environment["CHAOS_BROKER"] == HATCHET and away and not self._is_up(process)
 
     def _is_gone(self, process: subprocess.Popen[bytes]) -> None:
         self.living.remove(process)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import secrets
 from collections.abc import Iterable
 from dataclasses import replace
@@ -17,8 +18,10 @@ import pytest
 
 from tests.chaos.audit import Audit, audit
 from tests.chaos.chaos import EVERYTHING, Kind, Plan, Restarted, run_chaos
+from tests.chaos.crew import Crew
 from tests.chaos.evidence import Evidence
 from tests.chaos.flows import HATCHET
+from tests.eventually import eventually
 from tests.hatchet.process import Address, engine_process
 from tests.rabbitmq import RabbitMQ
 
@@ -82,6 +85,22 @@ async def test_killed_workers_and_restarts_on_hatchet(tmp_path: Path) -> None:
     plan = replace(_plan(["workers", "steer", "cancel", "broker"], HATCHET), kill_every=8.0)
     with engine_process() as address:
         await _nothing_goes_wrong(plan, tmp_path, Engine(address))
+
+
+@pytest.mark.long
+async def test_worker_that_ends_by_itself(tmp_path: Path) -> None:
+    """A worker that ends unasked is replaced, and reported unless it never reached its broker."""
+    crew = Crew(folder=tmp_path, environment={"CHAOS_BROKER": HATCHET}, random=random.Random(0))
+    with crew.at_work(1):
+        [first] = crew.living
+        await eventually(lambda: first.poll() is not None, "it ended: it was told nothing", 30)
+        crew.output(first.pid).write_text("StatusCode.UNAVAILABLE")
+        crew.replace_lost()
+        assert crew.failures == []
+        [second] = crew.living
+        await eventually(lambda: second.poll() is not None, "so did the next", 30)
+        crew.replace_lost()
+        assert len(crew.living) == len(crew.failures) == 1
 
 
 class Engine:

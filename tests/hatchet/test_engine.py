@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,8 +23,8 @@ from tests.eventually import eventually
 from tests.hatchet.process import Address
 from tests.hatchet.subjects import in_thread
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="module")]
-DEADLINE = 30.0
+pytestmark = [pytest.mark.timeout(240), pytest.mark.asyncio(loop_scope="module")]
+DEADLINE = 60.0
 
 
 class Number(BaseModel):
@@ -183,34 +186,89 @@ if __name__ == "__main__":
 """
 
 
-async def test_lost_worker(bare: Bare, tmp_path: Any) -> None:
+class Workers:
+    """Workers in processes of their own; they print the number of each attempt that they begin."""
+
+    def __init__(self, bare: Bare, script: Path) -> None:
+        script.write_text(_LOST)
+        self.bare = bare
+        self._script = script
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    async def start(self, name: str) -> subprocess.Popen[bytes]:
+        """Start a worker; return when it listens."""
+        process = self._start(name)
+        await eventually(lambda: _is_active(self.bare, name), "the worker listens", DEADLINE)
+        return process
+
+    def _start(self, name: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, str(self._script), self.bare.hatchet.namespace, name]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
+        self._processes.append(process)
+        return process
+
+    async def run(self) -> Any:
+        """Trigger a run."""
+        return await self.bare.hatchet.stubs.task(name="lost").aio_run(wait_for_result=False)
+
+    def kill(self) -> None:
+        """Kill those that are left."""
+        for process in self._processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+
+
+async def _attempt(worker: subprocess.Popen[bytes]) -> int:
+    """Return the number of the next attempt that a worker begins."""
+    assert worker.stdout is not None
+    while not (line := await asyncio.to_thread(worker.stdout.readline)).strip().isdigit():
+        assert line, "the worker ended"
+    return int(line)
+
+
+@pytest.fixture
+def workers(bare: Bare, tmp_path: Path) -> Iterator[Workers]:
+    """Workers that go with the test."""
+    workers = Workers(bare, tmp_path / "lost.py")
+    yield workers
+    workers.kill()
+
+
+async def test_lost_worker(workers: Workers) -> None:
     """What a killed worker ran goes to another, as a further attempt, though the task has no retries."""
-    script = tmp_path / "lost.py"
-    script.write_text(_LOST)
-    namespace = bare.hatchet.namespace
+    first = await workers.start("goes")
+    ref = await workers.run()
+    await _attempt(first)
+    os.killpg(first.pid, signal.SIGKILL)
+    await workers.start("stays")
+    assert dict(await asyncio.wait_for(ref.aio_result(), DEADLINE)) == {"attempt": 2}
 
-    def start(name: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, str(script), namespace, name]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
 
-    first = start("goes")
-    await eventually(lambda: _is_active(bare, "goes"), "the worker listens", DEADLINE)
-    ref = await bare.hatchet.stubs.task(name="lost").aio_run(wait_for_result=False)
-    assert first.stdout is not None
-    line = await asyncio.to_thread(first.stdout.readline)
-    while not line.strip().isdigit():
-        line = await asyncio.to_thread(first.stdout.readline)
-    os.killpg(first.pid, 9)
-    first.communicate()
-    second = start("stays")
-    try:
-        result = await asyncio.wait_for(ref.aio_result(), 60)
-        assert dict(result) == {"attempt": 2}
-    finally:
-        os.killpg(second.pid, 9)
-        second.communicate()
+async def test_silent_worker(workers: Workers) -> None:
+    """What a silent worker ran goes to another; heard of again, it is given work on the stream that it always had."""
+    first = await workers.start("goes")
+    ref = await workers.run()
+    await _attempt(first)
+    os.killpg(first.pid, signal.SIGSTOP)
+    second = await workers.start("stays")
+    assert dict(await asyncio.wait_for(ref.aio_result(), DEADLINE)) == {"attempt": 2}
+    os.killpg(second.pid, signal.SIGKILL)
+    os.killpg(first.pid, signal.SIGCONT)
+    await eventually(lambda: _only_active(workers.bare, "goes"), "it alone is heard of", DEADLINE)
+    await workers.run()
+    assert await asyncio.wait_for(_attempt(first), DEADLINE) == 1
+
+
+async def _active(bare: Bare) -> set[str]:
+    rows = (await bare.hatchet.workers.aio_list()).rows or ()
+    names = {row.name for row in rows if row.status == "ACTIVE"}
+    return {name.removeprefix(bare.hatchet.namespace) for name in names if name.startswith(bare.hatchet.namespace)}
 
 
 async def _is_active(bare: Bare, name: str) -> bool:
-    rows = (await bare.hatchet.workers.aio_list()).rows or ()
-    return any(row.name.endswith(name) and row.status == "ACTIVE" for row in rows)
+    return name in await _active(bare)
+
+
+async def _only_active(bare: Bare, name: str) -> bool:
+    return await _active(bare) == {"bare", name}

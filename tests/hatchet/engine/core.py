@@ -20,6 +20,8 @@ from tests.hatchet.engine.values import (
 
 INTERNAL_RETRIES = 10
 _TICK = 0.05
+_FRESH = 5.0
+"""Seconds since its last heartbeat in which a worker that listens is given work."""
 
 
 class Engine:
@@ -139,7 +141,7 @@ class Engine:
         able = [
             worker
             for worker in self.workers.values()
-            if worker.stream is not None
+            if self.is_active(worker)
             and not worker.paused
             and task.spec.action in worker.actions
             and task.run.desired_worker in ("", worker.id)
@@ -147,6 +149,10 @@ class Engine:
         ]
         kind = next(iter(task.spec.slots), "default")
         return max(able, key=lambda worker: (worker.free(kind), -worker.given), default=None)
+
+    def is_active(self, worker: Worker) -> bool:
+        """Whether a worker listens and was heard of lately; a silent one is active again with its next heartbeat."""
+        return worker.stream is not None and self.now() - worker.heartbeat <= _FRESH
 
     def _start(self, task: TaskRun, worker: Worker) -> None:
         task.status, task.worker = Status.RUNNING, worker
@@ -282,7 +288,6 @@ class Engine:
                     error = f"Task exceeded timeout of {task.spec.timeout:g}s"
                     self.failed(task, task.retry_count, error, final=False)
             if now - worker.heartbeat > self._reassign_after:
-                worker.stream = None
                 for task in tuple(worker.tasks):
                     self._reassign(task)
 

@@ -127,7 +127,7 @@ class _Rest:
                 "metadata": _meta(worker.id),
                 "name": worker.name,
                 "type": "SELFHOSTED",
-                "status": "ACTIVE" if worker.stream is not None else "INACTIVE",
+                "status": "ACTIVE" if self._engine.is_active(worker) else "INACTIVE",
                 "actions": sorted(worker.actions),
             }
             for worker in self._engine.workers.values()
