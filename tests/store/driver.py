@@ -81,7 +81,7 @@ class Driver:
         self.call("SELECT", DATABASE)
         self._dump: bytes = self.call("SCRIPT", "LOAD", _DUMP)
         self._vanish: bytes = self.call("SCRIPT", "LOAD", _VANISH)
-        self.settings = ""
+        self.settings = b""
 
     def close(self) -> None:
         """Close the connection."""
@@ -96,7 +96,7 @@ class Driver:
             raise ScriptError(f"{command[0]!r} {command[4:]!r}: {reply}")
         return reply
 
-    def begin(self, settings: str, *, budget: int, page: int) -> None:
+    def begin(self, settings: bytes, *, budget: int, page: int) -> None:
         """Empty the database and choose how much one script does."""
         self.settings = settings
         self._operations = itertools.count(1)

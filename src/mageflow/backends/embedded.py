@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
@@ -17,6 +18,7 @@ from taskiq_redis import RedisAsyncResultBackend, RedisStreamBroker
 from typing_extensions import override
 
 from mageflow.backends.base import Address, Submission
+from mageflow.backends.taskiq_delivery import KEY_LABEL
 from mageflow.backends.taskiq_redis import StreamBackend
 
 logger = logging.getLogger("mageflow.embedded")
@@ -32,13 +34,16 @@ _ANY_URL = "redis://"
 class FlowStreamBroker(RedisStreamBroker):
     """TaskIQ's stream broker with a stream for each task, so that a worker takes only what it has the function for.
 
-    What it sends while the client is open rides on the pipeline of the flows.
+    What it sends while the client is open rides on the pipeline of the flows. A flow's message that finds the receiver
+    of this process idle is handed to it and never leaves: the row of the outbox stands for it until the task starts.
     """
 
     def __init__(self, queue: str) -> None:
         super().__init__(_ANY_URL, queue_name=queue, consumer_group_name=queue)
         self.address: Address | None = None
         """The flows' Redis while the client is open."""
+        self._handed: asyncio.Future[BrokerMessage] | None = None
+        """What the receiver waits on while nothing is there for it."""
         self._acks: dict[str, list[str]] = {}
         self._acknowledging: set[asyncio.Task[None]] = set()
 
@@ -53,6 +58,20 @@ class FlowStreamBroker(RedisStreamBroker):
 
     @override
     async def kick(self, message: BrokerMessage) -> None:
+        if KEY_LABEL not in message.labels or not self._hand_over(message):
+            await self._add(message)
+
+    def _hand_over(self, message: BrokerMessage) -> bool:
+        """Give a message to the receiver of this loop, if that waits and has the task."""
+        handed = self._handed
+        here = handed is not None and handed.get_loop() is asyncio.get_running_loop()
+        if handed is None or not here or message.task_name not in self.get_all_tasks():
+            return False
+        self._handed = None
+        handed.set_result(message)
+        return True
+
+    async def _add(self, message: BrokerMessage) -> None:
         command = ("XADD", self.stream_of(message.task_name), "*", "data", message.message)
         if self.address is not None:
             await self.address.send(*command)
@@ -79,9 +98,13 @@ class FlowStreamBroker(RedisStreamBroker):
                     await asyncio.sleep(self.block / 1000)
                     continue
                 wanted: dict[Any, Any] = dict.fromkeys(declared, ">")
-                for stream, entries in _read(
-                    await redis.xreadgroup(group, name, wanted, count=self.count, block=self.block)
-                ):
+                reading = asyncio.ensure_future(
+                    redis.xreadgroup(group, name, wanted, count=self.count, block=self.block)
+                )
+                async with contextlib.aclosing(self._handed_until(reading)) as handed:
+                    async for message in handed:
+                        yield message
+                for stream, entries in _read(reading.result()):
                     for entry in entries:
                         yield self._ackable(stream, entry)
                 if loop.time() < claim_at:
@@ -92,6 +115,24 @@ class FlowStreamBroker(RedisStreamBroker):
                     claimed = await redis.xautoclaim(stream, group, name, min_idle_time=idle, count=self.count)
                     for entry in cast("list[_Entry]", claimed[1]):
                         yield self._ackable(stream, entry)
+
+    async def _handed_until(self, reading: asyncio.Future[Any]) -> AsyncGenerator[AckableMessage, None]:
+        """Yield what is handed over while a read waits; what could not be yielded any more goes to its stream."""
+        handed = None
+        try:
+            while not reading.done():
+                handed = self._handed = asyncio.get_running_loop().create_future()
+                await asyncio.wait([reading, handed], return_when=asyncio.FIRST_COMPLETED)
+                self._handed = None
+                if handed.done():
+                    message, handed = handed.result(), None
+                    yield AckableMessage(data=message.message, ack=_nothing)
+        finally:
+            self._handed = None
+            reading.cancel()
+            await asyncio.wait([reading])
+            if handed is not None and handed.done():
+                await self._add(handed.result())
 
     async def _declare(self, redis: Redis, stream: str) -> None:
         try:
@@ -139,6 +180,10 @@ class FlowStreamBroker(RedisStreamBroker):
     async def flush(self) -> None:
         """Wait until everything is acknowledged."""
         await asyncio.gather(*self._acknowledging)
+
+
+async def _nothing() -> None:
+    """Acknowledge what was in no stream."""
 
 
 def _read(reply: Any) -> list[tuple[str, list[_Entry]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -47,8 +48,13 @@ class Script:
 
 
 def _load(*names: str) -> Script:
-    parts = ("prelude", *names)
-    return Script(names[-1], "\n".join((_LUA / f"{part}.lua").read_text(encoding="utf-8") for part in parts))
+    """Return a script of parts, each a function inside the one before it.
+
+    Lua makes every function anew in each call of a script. What one takes from further out costs nothing then, what it
+    takes from its own neighbours is searched for among all that they share.
+    """
+    parts = [(_LUA / f"{part}.lua").read_text(encoding="utf-8") for part in ("prelude", *names)]
+    return Script(names[-1], "\nreturn (function()\n".join(parts) + "\nend)()" * len(names))
 
 
 COMMIT = _load("flow", "commit")
@@ -69,7 +75,7 @@ WHY = _load("waiting", "why")
 REARM = _load("flow", "waiting", "rearm")
 
 
-def settings_argument(config: MageflowConfig) -> str:
+def settings_argument(config: MageflowConfig) -> bytes:
     """Return ARGV[2] of every script, see prelude.lua."""
     kinds = [config.ttl.of_kind(kind) for kind in ("task", "chain", "swarm", "switch")]
     numbers = [
@@ -81,7 +87,7 @@ def settings_argument(config: MageflowConfig) -> str:
         config.inline_limit,
         config.max_replacements,
     ]
-    return " ".join(str(int(number)) for number in numbers)
+    return struct.pack(">13d", *map(int, numbers))
 
 
 def _fields(signature: NewSignature, height: int) -> str:

@@ -3,8 +3,9 @@
 
 KEYS[1]  `{mf:<namespace>}:out`; every other key is built from its prefix, always with the same hash tag.
 ARGV[1]  operation id, made once for each API call
-ARGV[2]  settings, 13 numbers: never-started ttl (task chain swarm switch), finished ttl (likewise), suspended ttl, all in
-         ms; lease in ms; crash limit; largest value in bytes that is sent along with a row; replacements of a task
+ARGV[2]  settings, 13 doubles: never-started ttl (task chain swarm switch), finished ttl (likewise), suspended ttl, all in
+         ms; lease in ms; crash limit; largest value in bytes that is sent along with a row; replacements of a task.
+         Nothing where a script needs none
 
 Keys behind the prefix
   out        zset    outbox: signature id (dispatch row) or `!<kind>:<id>` (continue row) -> due time in ms
@@ -53,8 +54,7 @@ local call = redis.call
 local clock = call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local op = ARGV[1]
-local settings = {}
-for number in string.gmatch(ARGV[2] or '', '%S+') do settings[#settings + 1] = tonumber(number) end
+local settings = ARGV[2] ~= '' and { struct.unpack('>ddddddddddddd', ARGV[2]) } or {}
 local NEW_TTL = { t = settings[1], c = settings[2], s = settings[3], w = settings[4] }
 local DONE_TTL = { t = settings[5], c = settings[6], s = settings[7], w = settings[8] }
 local SUSPENDED_TTL, LEASE, CRASH_LIMIT, INLINE_LIMIT, MAX_REPLACEMENTS = unpack(settings, 9, 13)
