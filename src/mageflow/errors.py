@@ -229,10 +229,18 @@ class IllegalMoveError(MoveError):
 
 
 class AlreadyStartedError(IllegalMoveError):
-    """A signature runs once; run a copy: `aduplicate()`."""
+    """A signature runs once, with the arguments that it had at its start; run a copy: `aduplicate()`.
 
-    def __init__(self, key: str) -> None:
-        super().__init__(key, "start", "it was started before; run a copy: await signature.aduplicate()")
+    With a `status` it is the change of arguments that came too late.
+    """
+
+    def __init__(self, key: str, status: str | None = None) -> None:
+        self.status = status
+        if status is None:
+            super().__init__(key, "start", "it was started before; run a copy: await signature.aduplicate()")
+        else:
+            reason = f"it is {status}, they are fixed; change those of a copy: await signature.aduplicate()"
+            super().__init__(key, "change the arguments of", reason)
 
 
 class TaskAlreadyRunningError(IllegalMoveError):

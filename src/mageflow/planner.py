@@ -298,10 +298,16 @@ def listed(*given: object) -> list[object]:
 
 
 def patch_line(
-    limit: int, where: str, *, changed: Json | None = None, dropped: str | None = None, options: Json | None = None
+    limit: int,
+    where: str,
+    *,
+    changed: Json | None = None,
+    dropped: str | None = None,
+    options: Json | None = None,
+    mark: str = "",
 ) -> bytes:
     """Return the line that changes bound arguments in a body."""
-    patch: Json = {}
+    patch: Json = {"by": mark} if mark else {}
     if changed:
         patch["set"] = changed
     if dropped is not None:

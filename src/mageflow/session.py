@@ -22,8 +22,8 @@ from mageflow.errors import (
 )
 from mageflow.flow.ids import key_of
 from mageflow.flow.payload import Json
-from mageflow.flow.signature import Add, Asked, Change, NewSignature, Patch, Run, Steer
-from mageflow.flow.status import Kind, Status
+from mageflow.flow.signature import Add, Asked, Change, NewSignature, Run, Steer
+from mageflow.flow.status import Status
 from mageflow.planner import Planner
 from mageflow.run.binding import validated
 from mageflow.run.replay import Replay
@@ -146,10 +146,7 @@ class Session:
         if isinstance(last, Run) and self.replay.starts_again(last.id):
             [record] = await store.read([last.id])
             return record is not None and "rd" in record.fields
-        if isinstance(last, Patch) and self.replay.starts_again(last.id):
-            [record] = await store.read([last.id])
-            return record is not None and record.kind is Kind.TASK and record.fields["st"] != "p"
-        if isinstance(last, Add) and self.replay.made_here(*last.ids):
+        if isinstance(last, Add) and self.replay.made_before(*last.ids):
             records = await store.read(last.ids)
             return all(record is not None and record.container == last.swarm for record in records)
         return False

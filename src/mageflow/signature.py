@@ -79,7 +79,7 @@ class Kwargs(Mapping[str, Any]):
 
         Raises:
             InvalidMessageError, NotSerialisableError, PayloadTooLargeError: nothing was changed.
-            AlreadyStartedError: the task runs already.
+            AlreadyStartedError: a task that was started, or what has ended; names its status.
         """
         changed = {**(values or {}), **kwargs}
         before = dict(self._values)
@@ -293,14 +293,17 @@ class Signature(Persisted, Generic[In, Out]):
         if self.kind is Kind.TASK and self.task_name is not None:
             self._session.check_kwargs(self.task_name, changed, self._model)
         where = f"an argument of {self.key}"
-        return Patch(id=self.id, line=patch_line(self._limit, where, changed=plain(changed, where), dropped=dropped))
+        mark, values = self._session.replay.next_change(self.id), plain(changed, where)
+        return Patch(
+            id=self.id, mark=mark, line=patch_line(self._limit, where, changed=values, dropped=dropped, mark=mark)
+        )
 
     async def change(self, changed: Mapping[str, Any], *, dropped: str | None = None, undo: Callable[[], None]) -> None:
         """Change bound arguments; users call `kwargs.aupdate` and `kwargs.apop`."""
         patch = self._patch(changed, dropped)
         if self._session.block is not None:
             self._session.block.undo.append(undo)
-        await self._session.commit_once(self.id, [patch])
+        await self._session.commit([patch])
 
     def change_in_block(self, changed: Mapping[str, Any], *, undo: Callable[[], None]) -> None:
         """Change bound arguments in a transaction; users call `kwargs[name] = value`."""

@@ -167,7 +167,7 @@ class SwarmSignature(Signature[In, Out]):
 
     async def _added_before(self, ids: Sequence[str]) -> bool:
         """Whether an earlier run of the current task made these signatures and added them."""
-        if not self._session.replay.made_here(*ids):
+        if not self._session.replay.made_before(*ids):
             return False
         return all(record.container == self.id for record in (await self._session.read_many(ids)).values())
 

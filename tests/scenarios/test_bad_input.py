@@ -265,6 +265,27 @@ async def test_second_start(idle: Stage, server: Server) -> None:
         await refused(server, calls, AlreadyStartedError, signature.key, "aduplicate()")
 
 
+async def test_change_of_arguments_that_comes_too_late(idle: Stage, server: Server) -> None:
+    """Arguments of what was started, or has ended, are not changed: the error says so, and its status."""
+    client = idle.client
+    started, canceled = await client.asign("echo", n=1), await client.achain(["echo", "echo"])
+    await started.aio_run_no_wait()
+    await canceled.cancel()
+    for signature, status in ((started, "started"), (canceled, "canceled")):
+        calls: Calls = {
+            "update": lambda signature=signature: signature.kwargs.aupdate(n=2),
+            "transaction": lambda signature=signature: _set(client, signature),
+        }
+        parts = (f"cannot change the arguments of {signature.key}", f"it is {status}", "aduplicate()")
+        await refused(server, calls, AlreadyStartedError, *parts)
+    assert dict(started.kwargs) == {"n": 1}
+
+
+async def _set(client: Mageflow, signature: Signature[Any, Any]) -> None:
+    async with client.abounded_field():
+        signature.kwargs["n"] = 2
+
+
 async def test_start_of_a_member(idle: Stage, server: Server) -> None:
     """Running a member of a chain, also of one inside a swarm, is refused and changes nothing."""
     member = await idle.client.asign("echo")

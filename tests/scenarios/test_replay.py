@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from mageflow import Mageflow, NonRetryableError
+from mageflow.errors import AlreadyInContainerError, AlreadyStartedError, IllegalMoveError
 from tests.conftest import MakeClient
 from tests.eventually import eventually
 
@@ -189,6 +190,44 @@ async def test_creation_outside_of_a_flow_is_done_once_for_each_run_of_the_manag
         await eventually(lambda: len(made.keys) == 3, "it was called again")
         await eventually(lambda: made.ran == [3, 3], "what each call started ran once")
     assert made.keys[0] == made.keys[1] != made.keys[2]
+
+
+async def test_change_of_arguments_that_comes_too_late_raises_in_each_attempt(make_client: MakeClient) -> None:
+    """What a task changes after the container of the member was started is refused, not taken for a repeat."""
+    made, refusals = Made(make_client()), list[str]()
+
+    async def plan() -> int:
+        member = await made.client.asign("count", n=1)
+        await member.kwargs.aupdate(n=2)
+        chain = await made.client.achain([member, "count"])
+        handle = await chain.aio_run_no_wait()
+        with pytest.raises(AlreadyStartedError, match="cannot change the arguments") as caught:
+            await member.kwargs.aupdate(n=3)
+        refusals.append(str(caught.value))
+        with pytest.raises(IllegalMoveError):
+            await member.aio_run_no_wait()
+        await handle.result(10)
+        made.fail_before_the_last(member.key)
+        return made.ran[0]
+
+    assert await run(made, plan) == 2
+    assert len(refusals) == len(made.keys) == 2
+    assert made.ran == [2, 0]
+
+
+async def test_member_is_added_once_in_one_attempt(make_client: MakeClient) -> None:
+    """A task that adds the same member twice is told so, as elsewhere."""
+    made = Made(make_client(), attempts=1)
+
+    async def plan() -> str:
+        member, swarm = await made.client.asign("count"), await made.client.aswarm()
+        await swarm.add_task(member)
+        with pytest.raises(AlreadyInContainerError) as caught:
+            await swarm.add_task(member)
+        await swarm.cancel()
+        return caught.value.key
+
+    assert await run(made, plan)
 
 
 async def test_arguments_of_what_runs_already_are_left_alone(make_client: MakeClient) -> None:

@@ -110,10 +110,11 @@ class Close:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patch:
-    """A change of the bound arguments: a line for the body."""
+    """A change of the bound arguments: a line for the body. In a task that may run again the line holds a `mark`."""
 
     id: str
     line: bytes
+    mark: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,7 @@ class CurrentRun:
         asked: ids of signatures that it made, now or in an earlier run.
         started: those of them that it started.
         fed: how many items it added to each map.
+        changed: how often it changed the arguments of each signature.
     """
 
     client: Client
@@ -35,6 +36,7 @@ class CurrentRun:
     asked: set[str] = field(default_factory=set[str])
     started: set[str] = field(default_factory=set[str])
     fed: dict[str, int] = field(default_factory=dict[str, int])
+    changed: dict[str, int] = field(default_factory=dict[str, int])
 
 
 current_run: ContextVar[CurrentRun | None] = ContextVar("mageflow_current_run", default=None)

@@ -48,15 +48,24 @@ class Replay:
         run.asked.add(identifier)
         return identifier
 
-    def made_here(self, *identifiers: str) -> bool:
-        """Whether the current run, or an earlier one of the same signature, made all of these."""
+    def made_before(self, *identifiers: str) -> bool:
+        """Whether an earlier run of the same signature may have made all of these. The first run has none before it."""
         run = self.run
-        return run is not None and run.asked.issuperset(identifiers)
+        return run is not None and run.run != 1 and run.asked.issuperset(identifiers)
 
     def starts_again(self, identifier: str) -> bool:
         """Whether a start that was refused as the second is the first of this run: an earlier one started it."""
         run = self.run
-        return run is not None and identifier in run.asked and identifier not in run.started
+        return run is not None and self.made_before(identifier) and identifier not in run.started
+
+    def next_change(self, identifier: str) -> str:
+        """Return the mark of the next change of a signature, the same in each run; nothing outside of runs."""
+        run = self.run
+        if run is None:
+            return ""
+        number = run.changed.get(identifier, 0)
+        run.changed[identifier] = number + 1
+        return _derived(run.id, f"change {number} of {identifier}".encode())
 
     def started(self, identifier: str) -> None:
         """Remember a start of this run."""

@@ -134,7 +134,7 @@ def change_arguments(change: Change, height: int = 1) -> Iterable[Argument]:  # 
         case Close():
             return ("close", change.id)
         case Patch():
-            return ("patch", change.id, change.line)
+            return ("patch", change.id, change.mark, change.line)
         case Steer():
             return ("steer", change.id, change.verb)
         case Asked():

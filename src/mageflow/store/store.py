@@ -25,7 +25,8 @@ from mageflow import errors
 from mageflow.config import MageflowConfig
 from mageflow.flow.event import AttemptFailed, Failed, Replaced, Succeeded
 from mageflow.flow.ids import key_of, new_id
-from mageflow.flow.signature import MAX_DEPTH, Asked, Change, Claim, Members, NewSignature
+from mageflow.flow.signature import MAX_DEPTH, Asked, Change, Claim, Members, NewSignature, Run
+from mageflow.flow.status import STATUS_OF_LETTER
 from mageflow.flow.task import TaskDefinition
 from mageflow.store import scripts
 from mageflow.store.codec import Answer, Record, decode_answer, decode_record, text
@@ -149,6 +150,8 @@ class Store:
         await self._wait_for_disk()
         if answer.status == "refused":
             code, identifier, detail = map(text, answer.extra)
+            if code == "too_late" and any(isinstance(change, Run) and change.id == identifier for change in changes):
+                code = "already_started"  # the options of a second start
             raise self._refusal(code, identifier, detail)
         return answer
 
@@ -359,6 +362,7 @@ class Store:
             "not_found": errors.SignatureNotFoundError(key),
             "already_in_container": errors.AlreadyInContainerError(key, where),
             "already_started": errors.AlreadyStartedError(key),
+            "too_late": errors.AlreadyStartedError(key, str(STATUS_OF_LETTER.get(detail, "started"))),
             "running": errors.TaskAlreadyRunningError(key),
             "broken": errors.BrokenRecordError(key, detail),
             "cycle": errors.CycleError(key, where),

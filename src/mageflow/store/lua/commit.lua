@@ -13,7 +13,8 @@ ARGV[3..] is a sequence of verbs, each with a fixed number of values (`*` stands
   message id message
   run id                                          start it
   close swarm
-  patch id line                                   one line is appended to its body
+  patch id mark line                              one line is appended to its body; mark: stands in the line, so that a later run
+                                                  of the task that made the change is told from a change that comes too late
   steer id verb                                   suspend, interrupt, resume, cancel or remove; of no effect on what has ended
   asked task run *ids                             comes last: this run of a task asked for these signatures, now or again
 Returns {'ok', rows, nodes, continues, heights}, or {'refused', ..., {code, id, detail}}: then nothing was changed.
@@ -35,7 +36,7 @@ end
 
 local SHAPES = {
   draft = { 'id', 'begun' }, publish = { 'id', '*' }, run = { 'id' }, close = { 'id' }, message = { 'id', 'text' },
-  patch = { 'id', 'text' }, claim = { 'id', 'container', 'x', 'message' }, members = { 'id', 'waiting', '*' },
+  patch = { 'id', 'mark', 'text' }, claim = { 'id', 'container', 'x', 'message' }, members = { 'id', 'waiting', '*' },
   add = { 'id', 'close_on_max', 'run', '*' }, items = { 'id', 'producer', 'first', '*' }, asked = { 'id', 'run', '*' }, steer = { 'id', 'verb_of' },
   node = { 'id', 'kind', 'container', 'x', 'fields', 'body', 'message', 'success', 'failure', 'cases' },
 }
@@ -233,7 +234,13 @@ end
 function check.patch(change)
   local record = rec(change.id)
   if not record then return refuse('not_found', change.id) end
-  if record.st ~= 'p' and record.k == 't' then return refuse('already_started', change.id) end
+  local over = ended(record, change.id)
+  local open = record.k ~= 't' or (record.st == 'p' and not call('ZSCORE', P .. 'out', change.id))
+  if not over and open then return end
+  local body = call('HGET', P .. 'b:' .. home(change.id), change.id)
+  change.known = change.mark ~= '' and body and string.find(body, change.mark, 1, true)
+  if change.known then return end
+  return refuse('too_late', change.id, over or held(change.id) or (record.st == 'a' and 'a' or ''))
 end
 
 -- An earlier run of the task may have made them: they are asked for again.
@@ -407,6 +414,7 @@ local function real(id)
 end
 
 function write.patch(change)
+  if change.known then return end
   real(change.id)
   local key = P .. 'b:' .. home(change.id)
   call('HSET', key, change.id, (call('HGET', key, change.id) or '{}') .. '\n' .. change.text)
