@@ -331,10 +331,11 @@ class BrokenRecordError(MageflowError):
 
 
 class StoreUnavailableError(MageflowError):
-    """Redis cannot be reached, or is not fit to hold flows."""
+    """Redis cannot be reached, or is not fit to hold flows; `passing`: it did not answer just now, and may again."""
 
-    def __init__(self, address: str, reason: str) -> None:
+    def __init__(self, address: str, reason: str, *, passing: bool = False) -> None:
         self.address = address
+        self.passing = passing
         super().__init__(f"Redis at {address}: {reason}")
 
 

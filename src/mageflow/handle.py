@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Generic, TypeVar
 
-from mageflow.errors import SignatureNotFoundError
+from mageflow.errors import ResultTimeoutError, SignatureNotFoundError
 from mageflow.flow.payload import load
 from mageflow.flow.status import Status
 from mageflow.session import Session
@@ -33,16 +34,24 @@ class FlowHandle(Generic[Out]):
     async def result(self, timeout: float | None = None) -> Out:  # noqa: ASYNC109 - the flow goes on: not a cancel scope
         """Wait for the end and return the result; a swarm's is the list of its members' results.
 
+        While Redis does not answer it goes on waiting, without a time-out for ever.
+
         Args:
             timeout: seconds; the flow goes on when they are over.
 
         Raises:
             FlowFailedError: it failed; carries the original error.
             FlowCanceledError: it was canceled.
-            ResultTimeoutError: not within `timeout`.
+            ResultTimeoutError: not within `timeout`, also where Redis did not answer.
             SignatureNotFoundError: the record is gone.
         """
-        record = await self._session.wait(self._id, timeout)
+        try:
+            return await asyncio.wait_for(self._session.through_outages(self._outcome), timeout)
+        except TimeoutError as error:
+            raise ResultTimeoutError(self.key, timeout or 0.0) from error
+
+    async def _outcome(self) -> Out:
+        record = await self._session.wait(self._id)
         if record is None:
             raise SignatureNotFoundError(self.key)
         await self._session.check_outcome(record)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
@@ -16,7 +15,6 @@ from mageflow.errors import (
     AlreadyStartedError,
     FlowCanceledError,
     FlowFailedError,
-    ResultTimeoutError,
     SignatureNotFoundError,
     StoreUnavailableError,
 )
@@ -33,6 +31,7 @@ from mageflow.store.results import Results
 from mageflow.store.store import Store
 from mageflow.transaction import Block, Entered, current_block
 
+T = TypeVar("T")
 logger = logging.getLogger("mageflow")
 
 _STOPPING = frozenset({"interrupt", "cancel", "remove"})
@@ -194,17 +193,22 @@ class Session:
             first = found.decode() if found else None
         return await self.read(first) if first else None
 
-    async def wait(self, identifier: str, seconds: float | None) -> Record | None:
-        """Return the record once the signature has ended.
+    async def through_outages(self, read: Callable[[], Awaitable[T]]) -> T:
+        """Return what `read` returns, again and again while Redis does not answer.
 
         Raises:
-            ResultTimeoutError: not within `seconds`.
+            StoreUnavailableError: Redis was not reached even once, or the client was closed.
         """
-        engine = await self.open()
-        try:
-            return await asyncio.wait_for(engine.waiter.wait(identifier), seconds)
-        except TimeoutError as error:
-            raise ResultTimeoutError(self.key(identifier), seconds or 0.0) from error
+        while True:
+            try:
+                return await read()
+            except StoreUnavailableError as error:
+                if not error.passing:
+                    raise
+
+    async def wait(self, identifier: str) -> Record | None:
+        """Return the record once the signature has ended; `None` if there is none."""
+        return await (await self.open()).waiter.wait(identifier)
 
     async def check_outcome(self, record: Record) -> None:
         """Raise how a signature that has ended failed, if it did.

@@ -28,7 +28,8 @@ class ResultStream(AsyncIterator[Out], Generic[Out]):
     """Results of a map, in the order of its items or of their ends; items that failed or were canceled are left out.
 
     After each result `index` is the index of its item, and `position` is where a later stream goes on behind it:
-    `results(start=position)` with the same `ordered`. Holds `PAGE` results at the most. Ends with the map.
+    `results(start=position)` with the same `ordered`. Holds `PAGE` results at the most. Ends with the map; while Redis
+    does not answer it waits.
 
     Raises:
         FlowFailedError, FlowCanceledError: at the end, where the map did not succeed.
@@ -49,20 +50,23 @@ class ResultStream(AsyncIterator[Out], Generic[Out]):
     async def __anext__(self) -> Out:
         pause = _FIRST_LOOK
         while not self._found:
-            record = await self._map()
             before = self._next
-            more = await (self._in_order(record) if self._ordered else self._as_they_end())
+            record, more = await self._session.through_outages(self._read_on)
             if self._found:
                 break
             if record.status.ended and not more:
                 self.position = self._next
-                await self._session.check_outcome(record)
+                await self._session.through_outages(lambda: self._session.check_outcome(record))
                 raise StopAsyncIteration
             if self._next == before:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _LONGEST_LOOK)
         self.index, self.position, value = self._found.popleft()
         return load(value, self._session.key(item_id(self._id, self.index)))
+
+    async def _read_on(self) -> tuple[Record, bool]:
+        record = await self._map()
+        return record, await (self._in_order(record) if self._ordered else self._as_they_end())
 
     async def _map(self) -> Record:
         """Return the record of the map; what had ended by then is found by what is read after it."""

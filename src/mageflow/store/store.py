@@ -343,7 +343,8 @@ class Store:
                 if not _passing(error):
                     raise errors.BrokenRecordError(self.keys.everything, str(error)) from error
                 if self._link.closed or (not patient and loop.time() > deadline):
-                    raise errors.StoreUnavailableError(self.address, f"no answer: {error}") from error
+                    passing = not self._link.closed
+                    raise errors.StoreUnavailableError(self.address, f"no answer: {error}", passing=passing) from error
                 logger.warning("Redis at %s does not answer, trying again: %s", self.address, error)
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
