@@ -51,22 +51,27 @@ class ResultStream(AsyncIterator[Out], Generic[Out]):
         pause = _FIRST_LOOK
         while not self._found:
             before = self._next
-            record, more = await self._session.through_outages(self._read_on)
-            if self._found:
+            if await self._session.through_outages(self._read_on):
                 break
-            if record.status.ended and not more:
-                self.position = self._next
-                await self._session.through_outages(lambda: self._session.check_outcome(record))
-                raise StopAsyncIteration
             if self._next == before:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _LONGEST_LOOK)
         self.index, self.position, value = self._found.popleft()
         return load(value, self._session.key(item_id(self._id, self.index)))
 
-    async def _read_on(self) -> tuple[Record, bool]:
+    async def _read_on(self) -> bool:
+        """Read what has ended by now; return whether there is any.
+
+        Raises:
+            StopAsyncIteration: the map is over, and nothing is left to be read.
+        """
         record = await self._map()
-        return record, await (self._in_order(record) if self._ordered else self._as_they_end())
+        more = await (self._in_order(record) if self._ordered else self._as_they_end())
+        if record.status.ended and not more and not self._found:
+            self.position = self._next
+            await self._session.check_outcome(record)
+            raise StopAsyncIteration
+        return bool(self._found)
 
     async def _map(self) -> Record:
         """Return the record of the map; what had ended by then is found by what is read after it."""

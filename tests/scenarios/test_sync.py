@@ -12,8 +12,10 @@ import pytest
 
 import mageflow
 from mageflow import Mageflow, Status, SwarmConfig
-from mageflow.blocking import SyncMap, SyncSignature, SyncSwarm, SyncVerbs
+from mageflow.blocking import SyncVerbs
 from mageflow.errors import FlowFailedError, InvalidMessageError, OutsideTransactionError, SyncInLoopError
+from mageflow.signature import Kwargs
+from mageflow.twins import SyncHandle, SyncKwargs, SyncMap, SyncSignature, SyncStream, SyncSwarm
 from mageflow.verbs import Verbs
 from tests.conftest import MakeClient
 from tests.scenarios.support import Stage
@@ -34,22 +36,64 @@ def sync(stage: Stage) -> SyncVerbs:
     return stage.client.sync
 
 
-def _verbs(kind: type) -> set[str]:
-    return {name for name, _ in inspect.getmembers(kind, callable) if not name.startswith("_")}
+PAIRS: list[tuple[type, type]] = [
+    (SyncVerbs, Verbs),
+    (SyncSignature, mageflow.Signature),
+    (SyncSignature, mageflow.TaskSignature),
+    (SyncSignature, mageflow.ChainSignature),
+    (SyncSignature, mageflow.SwitchSignature),
+    (SyncSwarm, mageflow.SwarmSignature),
+    (SyncMap, mageflow.MapSignature),
+    (SyncHandle, mageflow.FlowHandle),
+    (SyncStream, mageflow.ResultStream),
+    (SyncKwargs, Kwargs),
+]
+"""What is for synchronous code, and what it stands for."""
+INNER = {"change", "change_in_block", "session"}
+"""What users do not call."""
 
 
-def test_every_verb_is_there() -> None:
-    """The blocking face has every verb of the client, and the module one of its own."""
-    assert _verbs(Verbs) <= _verbs(SyncVerbs)
-    pairs = (
-        (SyncSignature, mageflow.Signature),
-        (SyncSwarm, mageflow.SwarmSignature),
-        (SyncMap, mageflow.MapSignature),
-    )
-    for ours, theirs in pairs:
-        inner = {"change", "change_in_block"}
-        assert _verbs(theirs) - inner <= _verbs(ours)
+def _public(kind: type) -> dict[str, Any]:
+    named = {*dir(kind), *(name for part in kind.__mro__ for name in inspect.get_annotations(part))}
+    return {name: getattr(kind, name, None) for name in named - INNER if not name.startswith("_")}
+
+
+@pytest.mark.parametrize(("ours", "theirs"), PAIRS)
+def test_everything_is_there(ours: type, theirs: type) -> None:
+    """What the asynchronous one answers the blocking one answers, by the same name and with the same parameters."""
+    here = _public(ours)
+    for name, item in _public(theirs).items():
+        assert name in here, name
+        if not inspect.isfunction(item):
+            assert not inspect.isfunction(here[name]), name
+            continue
+        given, wanted = ([*inspect.signature(f).parameters.values()][1:] for f in (here[name], item))
+        open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in given)
+        left_out = {p.name for p in wanted} - {p.name for p in given}
+        assert not left_out or open_ended, (name, left_out)
+        defaults = {p.name: p.default for p in wanted}
+        known = [p for p in given if p.kind is not p.VAR_KEYWORD]
+        assert all(p.default == defaults.get(p.name, p.default) for p in known), name
+
+
+def test_module_has_a_blocking_face() -> None:
+    """`mageflow.sync` is that of the only client."""
     assert isinstance(mageflow.sync, SyncVerbs)
+
+
+def test_swarm_tells_how_it_is(stage: Stage, sync: SyncVerbs) -> None:
+    """Members, gate and settings are read as on the asynchronous one."""
+    swarm = sync.aswarm(["double", "fail"], config=SwarmConfig(max_concurrency=7))
+    assert (len(swarm.tasks), swarm.is_swarm_closed, swarm.config.max_concurrency) == (2, False, 7)
+    assert swarm.tasks_left_to_run == swarm.tasks
+    swarm.close_swarm()
+    assert swarm.is_swarm_closed
+    swarm.aio_run({"n": 1}, timeout=10)
+    swarm.arefresh()
+    assert (swarm.finished_tasks, swarm.failed_tasks) == (swarm.tasks[:1], swarm.tasks[1:])
+    assert (swarm.current_running_tasks, swarm.tasks_left_to_run) == ((), ())
+    assert (swarm.kind.value, swarm.key.endswith(swarm.id)) == ("swarm", True)
+    assert sync.config is stage.client.config
 
 
 def test_flow_from_definition_to_result(stage: Stage, sync: SyncVerbs) -> None:
