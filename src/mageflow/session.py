@@ -221,9 +221,8 @@ class Session:
         if record.status is Status.CANCELED:
             raise FlowCanceledError(key, record.fields.get("re", "canceled"))
         if record.status is Status.FAILED:
-            results = await self.results()
-            error, failed = await results.error(record.id), await results.failed_key(record.id)
-            raise FlowFailedError(key, error["type"], error["message"], error["traceback"], failed)
+            error = await (await self.results()).error(record.id)
+            raise FlowFailedError(key, error["type"], error["message"], error["traceback"], error["failed_key"])
 
     def check_kwargs(self, name: str, kwargs: Mapping[str, Any], model: type[BaseModel] | None) -> None:
         """Refuse bound arguments of a wrong type: for this model, else the task's own where it is known here."""

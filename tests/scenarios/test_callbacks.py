@@ -120,6 +120,7 @@ async def test_swarm_tells_its_error_callbacks_of_itself(stage: Stage, client: M
     assert got.model_extra == {"day": "monday", "hidden": 1}
     assert (got.error.type, got.error.message) == ("BrokenError", "1")
     assert (got.error.task_name, got.error.key) == ("batch", swarm.key)
+    assert (got.error.failed_task_name, got.error.failed_key) == ("fail", members[1].key)
 
 
 async def test_callbacks_have_callbacks_of_their_own(stage: Stage, client: Mageflow) -> None:

@@ -63,6 +63,7 @@ async def test_failed_member_fails_the_chain(stage: Stage, client: Mageflow, key
     [got] = stage.got("on_error")
     assert got.model_extra == received
     assert (got.error.message, got.error.task_name, got.error.key) == ("stop", "c", chain.key)
+    assert (got.error.failed_task_name, got.error.failed_key) == ("fail", failing.key)
     await chain.arefresh()
     await later.arefresh()
     assert (chain.task_status, later.task_status) == (Status.FAILED, Status.CANCELED)

@@ -142,20 +142,26 @@ async def test_time_limit_fails_the_task(stage: Stage, client: Mageflow) -> None
     with pytest.raises(FlowFailedError) as caught:
         await (await client.asign("too-slow", error_callbacks=["on_error"])).aio_run(timeout=10)
     assert "Timeout" in caught.value.type
+    assert "time limit" in caught.value.message
+    assert "too_slow" in caught.value.traceback
     await eventually(lambda: len(stage.got("on_error")) == 1, "the error callback ran")
 
 
 async def test_every_kind_of_exception_is_a_failure(stage: Stage, client: Mageflow) -> None:
-    """Exceptions that end programs elsewhere fail the task here, and the worker goes on."""
+    """Exceptions that end programs elsewhere fail the task here, and the worker goes on; each has a text."""
+    errors: dict[str, BaseException] = {
+        "exit": SystemExit(1),
+        "group": ExceptionGroup("many", [BrokenError()]),
+        "stop": StopAsyncIteration(),
+        "late": TimeoutError(),
+    }
 
     async def leave(how: str) -> None:
-        raise {"exit": SystemExit(1), "group": ExceptionGroup("many", [BrokenError()]), "stop": StopAsyncIteration()}[
-            how
-        ]
+        raise errors[how]
 
     client.task(name="leave")(leave)
-    for how, name in (("exit", "SystemExit"), ("group", "ExceptionGroup"), ("stop", "StopAsyncIteration")):
+    for how, error in errors.items():
         with pytest.raises(FlowFailedError) as caught:
             await (await client.asign("leave", how=how)).aio_run(timeout=5)
-        assert caught.value.type == name
+        assert (caught.value.type, caught.value.message) == (type(error).__name__, str(error) or repr(error))
     assert await (await client.asign("double", n=1)).aio_run(timeout=10) == 2

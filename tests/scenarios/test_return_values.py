@@ -200,9 +200,10 @@ async def test_field_of_the_error(stage: Stage, client: Mageflow, model: type[Ba
     await failing.aio_run_no_wait()
     await eventually(lambda: bool(stage.got("handle")), "the error callback ran")
     error = stage.got("handle")[0][field]
-    assert set(error) == {"type", "message", "traceback", "task_name", "key"}
+    assert set(error) == {"type", "message", "traceback", "task_name", "key", "failed_task_name", "failed_key"}
     assert (error["type"], error["message"]) == ("BrokenError", "no paper")
     assert (error["task_name"], error["key"]) == ("fail", failing.key)
+    assert (error["failed_task_name"], error["failed_key"]) == ("fail", failing.key)
     assert "raise BrokenError" in error["traceback"]
 
 

@@ -80,7 +80,7 @@ def _formatted(error: BaseException) -> str:
 
 def _message_of(error: BaseException) -> str:
     try:
-        return str(error)
+        return str(error) or repr(error)  # of an error without a text its class says more than nothing
     except Exception as problem:  # noqa: BLE001 - a user's `__str__` may raise anything; the outcome must be recorded
         return f"(its text raised {type(problem).__name__})"
 

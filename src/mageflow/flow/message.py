@@ -30,8 +30,11 @@ class ErrorValue(BaseModel):
         type: class name of the error; `Canceled` for a cancel.
         message: its text.
         traceback: as Python prints it.
-        task_name: of the signature that failed.
-        key: of the signature that failed.
+        task_name: of the signature that failed: whose error callback it is.
+        key: of the same.
+        failed_task_name: where that is a container, of the task whose error made it fail: a step of a chain, a member of
+            a swarm; else the same.
+        failed_key: likewise.
     """
 
     type: str
@@ -39,6 +42,8 @@ class ErrorValue(BaseModel):
     traceback: str
     task_name: str
     key: str
+    failed_task_name: str = ""
+    failed_key: str = ""
 
 
 def _marked(field: FieldInfo) -> bool:

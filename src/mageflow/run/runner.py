@@ -184,6 +184,8 @@ class RunnerExecution:
         self._overtaken = False
         self._lost = False
         self._retried = False
+        self._raised: BaseException | None = None
+        """What user code raised."""
         self._source = source
         self._outcome: Succeeded | Replaced | None = None
 
@@ -211,7 +213,7 @@ class RunnerExecution:
             if delay := self._delay():
                 await asyncio.sleep(delay)
             async with asyncio.timeout(self._binding.limit):
-                value = await self._binding.function(*args, **kwargs)
+                value = await self._called(*args, **kwargs)
         except asyncio.CancelledError as error:
             if not self._stopped:
                 raise
@@ -221,6 +223,13 @@ class RunnerExecution:
             self._task = None
             current_run.reset(token)
         return self._kept(value)
+
+    async def _called(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return await self._binding.function(*args, **kwargs)
+        except Exception as error:
+            self._raised = error
+            raise
 
     def call_blocking(self, message: Json, extra: dict[str, Any]) -> Any:
         """Run a plain function; see the interface."""
@@ -247,6 +256,7 @@ class RunnerExecution:
             if inspect.isawaitable(value):
                 value = run_on_loop(_wait_for(value), self._loop)
         except BaseException as error:
+            self._raised = error
             if isinstance(error, Exception) and not isinstance(error, StopIteration):
                 raise
             raise RaisedInThreadError(error) from error
@@ -359,4 +369,7 @@ class RunnerExecution:
 
     def _error(self, error: BaseException) -> bytes:
         raised = error.raised if isinstance(error, RaisedInThreadError) else error
+        if isinstance(raised, TimeoutError) and not str(raised) and raised is not self._raised:
+            ended_by, raised = raised, TimeoutError("it was not through within its time limit (execution_timeout)")
+            raised.__cause__ = ended_by
         return error_json(raised, self._binding.name, self._key)

@@ -40,7 +40,7 @@ class Results:
     async def error(self, identifier: str) -> Json:
         """Return the error of a failed signature; a container has its failed member's, under its own key and name.
 
-        One round trip, and one for each level of containers.
+        `failed_key` and `failed_task_name` are those of the task, or swarm, whose error it is. One round trip, and one for each level of containers.
 
         Raises:
             SignatureNotFoundError: the record is gone.
@@ -53,19 +53,15 @@ class Results:
             [source] = await self.store.read([source.source])
         if source is None or source.error is None:
             reason = record.fields.get("re", "canceled")
-            canceled = {"type": "Canceled", "message": reason, "traceback": ""}
-            values: Json = canceled
+            values: Json = {"type": "Canceled", "message": reason, "traceback": ""}
         else:
             values = {"traceback": "", **load(source.error, self._key(identifier))}
-        return {**values, "task_name": record.body.name or record.kind.value, "key": self._key(identifier)}
-
-    async def failed_key(self, identifier: str) -> str:
-        """Return the key of the signature whose error stands for this one. One round trip for each level."""
-        while True:
-            [record] = await self.store.read([identifier])
-            if record is None or record.error is not None or record.source == record.id:
-                return self._key(identifier)
-            identifier = record.source
+        failed = source or record
+        return {
+            **values,
+            **{"task_name": _name(record), "key": self._key(identifier)},
+            **{"failed_task_name": _name(failed), "failed_key": self._key(failed.id)},
+        }
 
     async def _of_record(self, record: Record, limit: int | None = None) -> bytes:
         if record.kind is Kind.SWARM:
@@ -135,3 +131,7 @@ class Results:
 
     def _key(self, identifier: str) -> str:
         return key_of(self.store.config.namespace, identifier)
+
+
+def _name(record: Record) -> str:
+    return record.body.name or record.kind.value
