@@ -24,6 +24,7 @@ resume_task sign start_mageflow swarm sync why
 
 TREE = {
     "MageflowError": "Exception",
+    "InvalidArgumentError": "MageflowError, ValueError, TypeError",
     "DefinitionError": "MageflowError",
     "UnrecognizedTaskError": "DefinitionError",
     "ChainTooShortError": "DefinitionError, ValueError",
@@ -132,7 +133,7 @@ def test_tree_in_the_documentation_is_the_tree() -> None:
     drawn: dict[str, str] = {}
     path: list[str] = []
     for line in (errors.__doc__ or "").splitlines():
-        match = re.match(r"^(?P<lead>[ │├└─]+)(?P<name>\w+Error)\b(?: +\((?P<builtin>\w+)\))?", line)
+        match = re.match(r"^(?P<lead>[ │├└─]+)(?P<name>\w+Error)\b(?: +\((?P<builtin>[\w, ]+)\))?", line)
         if match is None:
             continue
         depth = len(match["lead"]) // 4 - 1

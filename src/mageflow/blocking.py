@@ -39,7 +39,10 @@ class BackgroundLoop:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
                 self._thread = threading.Thread(target=self._loop.run_forever, name="mageflow-sync", daemon=True)
+                runs = threading.Event()
+                self._loop.call_soon(runs.set)
                 self._thread.start()
+                runs.wait()
                 atexit.register(self.close)
             return self._loop
 

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, overload
 
+from redis.asyncio import Redis
 from typing_extensions import override
 
 from mageflow.backends.resolve import make_backend
@@ -16,6 +17,8 @@ from mageflow.backends.server import DEFAULT_DIRECTORY
 from mageflow.blocking import BackgroundLoop, Blocking
 from mageflow.config import AcceptParams, MageflowConfig
 from mageflow.declare import Declarations
+from mageflow.errors import InvalidArgumentError
+from mageflow.flow.checks import check_count, one_of, shown
 from mageflow.host import ClientHost
 from mageflow.registry import add_client
 from mageflow.session import Session
@@ -47,6 +50,7 @@ class Mageflow(Declarations, Blocking):
 
     Raises:
         UnknownManagerError: no backend is known for the task manager's client.
+        InvalidArgumentError: another argument is of a wrong type.
     """
 
     if TYPE_CHECKING:
@@ -73,8 +77,14 @@ class Mageflow(Declarations, Blocking):
         if client is not None and hatchet_client is not None:
             msg = "Mageflow takes one task manager's client: the first argument and client= are the same"
             raise TypeError(msg)
-        config = config or MageflowConfig()
-        config = config if param_config is None else config.model_copy(update={"param_config": param_config})
+        config = MageflowConfig() if config is None else config
+        if not isinstance(config, MageflowConfig):  # pyright: ignore[reportUnnecessaryIsInstance] - users give it
+            raise InvalidArgumentError("config", "a MageflowConfig", shown(config))
+        if param_config is not None:
+            params = one_of(AcceptParams, param_config, "param_config")
+            config = config.model_copy(update={"param_config": params})
+        if redis_client is not None and (not isinstance(redis_client, (str, Redis)) or redis_client == ""):  # pyright: ignore[reportUnnecessaryIsInstance] - users give it
+            raise InvalidArgumentError("redis_client", "a redis.asyncio.Redis or a URL", shown(redis_client))
         manager = hatchet_client if client is None else client
         backend = make_backend(manager, namespace=config.namespace, queue=Keys(config.namespace).queue)
         super().__init__(config, backend)
@@ -145,6 +155,7 @@ class Mageflow(Declarations, Blocking):
 
     @asynccontextmanager
     async def _serving(self, *, slots: int = 100) -> AsyncGenerator[Mageflow]:
+        check_count(slots, "slots", least=1)
         was_open = self._host.engine is not None
         engine = await self._host.open()
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import timedelta
 from enum import Enum, StrEnum
@@ -26,8 +27,8 @@ def in_seconds(value: float | timedelta) -> float:
 
 def _positive(value: float | timedelta) -> float:
     seconds = in_seconds(value)
-    if seconds <= 0:
-        msg = "must be more than 0 seconds"
+    if not 0 < seconds < math.inf:
+        msg = "must be more than 0 seconds, and a number"
         raise ValueError(msg)
     return seconds
 

@@ -11,6 +11,8 @@ from pydantic import BaseModel
 
 from mageflow.backends.base import Backend, TaskOptions
 from mageflow.config import AcceptParams, MageflowConfig
+from mageflow.errors import InvalidArgumentError
+from mageflow.flow.checks import check_count, check_seconds, shown
 from mageflow.registry import behaviour_of, declared_name, declared_tasks
 from mageflow.run.behaviour import Behaviour, Behaviours, outside_flows
 from mageflow.run.binding import bind
@@ -92,6 +94,8 @@ class Declarations:
         Args:
             wait_delta: the longest delay.
         """
+        if not isinstance(wait_delta, timedelta) or wait_delta < timedelta(0):  # pyright: ignore[reportUnnecessaryIsInstance] - users give it
+            raise InvalidArgumentError("wait_delta", "a timedelta, 0 or more", shown(wait_delta))
 
         def decorate(task: T) -> T:
             return self._ask(task, Behaviour(stagger=wait_delta))
@@ -99,6 +103,14 @@ class Declarations:
         return decorate
 
     def _decorator(self, name: str | Callable[..., Any] | None, task: TaskOptions) -> Any:
+        if name is not None and not isinstance(name, str) and not callable(name):
+            raise InvalidArgumentError("the name of a task", "a text", shown(name))
+        where = f"of task {name!r}" if isinstance(name, str) else "of a task"
+        check_count(task.retries, f"retries {where}")
+        check_seconds(_seconds(task.execution_timeout), f"execution_timeout {where}", positive=True)
+        if task.input_validator is not None and not isinstance(task.input_validator, type):
+            raise InvalidArgumentError(f"input_validator {where}", "a class", shown(task.input_validator))
+
         def decorate(function: Callable[..., Any]) -> Any:
             given = name if isinstance(name, str) else function.__name__
             self._tasks.check_name(given)
@@ -136,6 +148,8 @@ class Declarations:
     def _ask(self, thing: T, behaviour: Behaviour) -> T:
         """Ask something for a function, or for the task object that it became; returns the one to use from now on."""
         name = self._tasks.name_of(thing)
+        if name is None and not hasattr(thing, "__call__"):  # noqa: B004 - `callable` would narrow the type
+            raise InvalidArgumentError("what a decorator stands above", "a function or a task object", shown(thing))
         task = self._declared.get(name) if name is not None else None
         self._behaviours.ask(thing if task is None else task.function, behaviour)
         if task is None:

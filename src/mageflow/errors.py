@@ -1,6 +1,7 @@
 """Every error that MageFlow raises.
 
     MageflowError
+    ├── InvalidArgumentError            (ValueError, TypeError) an argument that a call cannot take
     ├── DefinitionError                 what was described cannot be a flow
     │   ├── UnrecognizedTaskError       a task name that nobody registered
     │   ├── ChainTooShortError          (ValueError) a chain of fewer than two
@@ -57,6 +58,14 @@ from typing_extensions import override
 
 class MageflowError(Exception):
     """The root of every error of this library."""
+
+
+class InvalidArgumentError(MageflowError, ValueError, TypeError):
+    """An argument that a call cannot take, whatever the state: of a wrong type, negative, empty; nothing was done."""
+
+    def __init__(self, where: str, wanted: str, given: str) -> None:
+        self.where = where
+        super().__init__(f"{where}: expected {wanted}, not {given}")
 
 
 class DefinitionError(MageflowError):

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any, Generic, TypeVar
 
 from mageflow.errors import ResultTimeoutError, SignatureNotFoundError
+from mageflow.flow.checks import check_seconds
 from mageflow.flow.payload import load
 from mageflow.flow.status import Status
 from mageflow.session import Session
@@ -45,6 +46,7 @@ class FlowHandle(Generic[Out]):
             ResultTimeoutError: not within `timeout`, also where Redis did not answer.
             SignatureNotFoundError: the record is gone.
         """
+        check_seconds(timeout, "timeout")
         try:
             return await asyncio.wait_for(self._session.through_outages(self._outcome), timeout)
         except TimeoutError as error:

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from mageflow.config import MageflowConfig, SwarmConfig
 from mageflow.dispatch.catalog import Catalog
 from mageflow.errors import ChainTooShortError, TooManyTasksError, UnrecognizedTaskError
+from mageflow.flow.checks import check_mapping, check_model, check_task, check_text, list_of
 from mageflow.flow.choice import check_cases, choice_of
 from mageflow.flow.ids import PREFIX, id_of, key_of
 from mageflow.flow.message import injection_of
@@ -19,6 +20,8 @@ from mageflow.flow.signature import Change, Claim, Members, NewSignature
 from mageflow.flow.status import Kind
 from mageflow.run.replay import Replay
 from mageflow.run.tasks import Tasks
+
+_ROLES = ("member", "success callback", "error callback", "task")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,12 +50,14 @@ class Planner:
         self._catalog = catalog
         self._tasks = tasks
 
-    def name_of(self, thing: object) -> str:
+    def name_of(self, thing: object, where: str) -> str:
         """Return the task name that a name, function or task object stands for.
 
         Raises:
+            InvalidArgumentError: it can stand for none; says where.
             UnrecognizedTaskError: it is none that was registered here.
         """
+        check_task(thing, where)
         if isinstance(thing, str):
             return thing
         known = self._tasks.name_of(thing)
@@ -78,7 +83,10 @@ class Planner:
             UnrecognizedTaskError: nobody registered the name.
             InvalidMessageError, NotSerialisableError, PayloadTooLargeError: the arguments are wrong.
         """
-        name = self.name_of(thing)
+        name = self.name_of(thing, "the task of a signature")
+        check_mapping(identifiers, f"task_identifiers of task {name!r}")
+        check_mapping(options, f"the options of task {name!r}")
+        check_model(model, f"model_validators of task {name!r}")
         definition = await self._catalog.find(name)
         self._tasks.check_arguments(name, kwargs, model)
         body = Body(
@@ -99,7 +107,7 @@ class Planner:
         Raises:
             ChainTooShortError: fewer than two members.
         """
-        members = _members_of(tasks)
+        members = list_of(tasks, "the tasks of a chain")
         if len(members) < 2:
             raise ChainTooShortError(len(members))
         body = Body(name=name, kwargs=plain(kwargs, "an argument of a chain"))
@@ -121,12 +129,12 @@ class Planner:
         Raises:
             TooManyTasksError: more members than `max_task_allowed`.
         """
-        members = _members_of(tasks)
+        members = list_of(tasks, "the tasks of a swarm")
         body = Body(name=name, kwargs=plain(kwargs, "an argument of a swarm"))
         limit = config.max_task_allowed
         if limit is not None and len(members) > limit:
             raise TooManyTasksError(name or "(new)", limit)
-        settings = {**_swarm_settings(config), "cl": int(closed or len(members) == limit)}
+        settings = {**_swarm_settings(config), "cl": int(bool(closed) or len(members) == limit)}
         return await self._plan(Kind.SWARM, body, members=members, success=success, failure=failure, settings=settings)
 
     async def map(
@@ -144,6 +152,7 @@ class Planner:
         Raises:
             UnrecognizedTaskError: nobody registered the task.
         """
+        check_task(task, "the task of a map")
         body = Body(name=name, kwargs=plain(kwargs, "an argument of a map"))
         settings = {**_swarm_settings(config), "cl": 0}
         return await self._plan(Kind.SWARM, body, template=task, success=success, failure=failure, settings=settings)
@@ -164,6 +173,7 @@ class Planner:
         Raises:
             CaseError: a value that no result can equal, one that is there twice, or no case at all.
         """
+        check_mapping(cases, "the cases of a switch", needed=True)
         members, values = [chooser, *cases.values()], [choice_of(value) for value in cases]
         if default is not None:
             members.append(default)
@@ -178,8 +188,8 @@ class Planner:
     ) -> tuple[list[str], list[Change]]:
         """Plan new members of an existing swarm, each with its message; an `Add` is to follow."""
         members: list[_Member] = []
-        for task, message in zip(tasks, messages, strict=True):
-            member = await self._member(task)
+        for place, (task, message) in enumerate(zip(tasks, messages, strict=True)):
+            member = await self._member(task, f"task {place} for a swarm")
             if member.task_name is not None:
                 identifier = self._replay.identify("add", container, member.task_name, message)
                 member = replace(member, id=identifier)
@@ -202,9 +212,9 @@ class Planner:
         settings: Mapping[str, int | str] | None = None,
         cases: bytes = b"",
     ) -> Plan:
-        settings = {**(settings or {})}
-        groups = (members, listed(success), listed(failure), listed(template))
-        given = [await self._members(things) for things in groups]
+        check_text(body.name, f"the name of a {kind}")
+        settings, groups = {**(settings or {})}, (members, listed(success), listed(failure), listed(template))
+        given = [await self._members(of, f"{role} {{}} of a {kind}") for role, of in zip(_ROLES, groups, strict=True)]
         names = [[member.id or member.task_name for member in group] for group in given]
         identifier = self._replay.identify(kind, body, settings, names, cases)
         parts, *callbacks = [
@@ -239,14 +249,14 @@ class Planner:
         )
         return Plan(root=root, changes=[*changes, root], members=ids)
 
-    async def _members(self, things: Iterable[object]) -> list[_Member]:
-        return [await self._member(thing) for thing in things]
+    async def _members(self, things: Iterable[object], where: str) -> list[_Member]:
+        return [await self._member(thing, where.format(place)) for place, thing in enumerate(things)]
 
-    async def _member(self, thing: object) -> _Member:
+    async def _member(self, thing: object, where: str) -> _Member:
         key = thing if isinstance(thing, str) else getattr(thing, "key", None)
         if isinstance(key, str) and key.startswith(PREFIX):
             return _Member(id=id_of(self._config.namespace, key))
-        name = self.name_of(thing)
+        name = self.name_of(thing, where)
         await self._catalog.find(name)
         return _Member(task_name=name)
 
@@ -279,11 +289,6 @@ class Planner:
 def _swarm_settings(config: SwarmConfig) -> dict[str, int | str]:
     numbers = {"mc": config.max_concurrency, "sf": config.stop_after_n_failures, "mt": config.max_task_allowed}
     return {"os": config.on_stop, **{field: number for field, number in numbers.items() if number is not None}}
-
-
-def _members_of(tasks: Iterable[object]) -> list[object]:
-    """Return members as given; a lone name is one member, not its letters."""
-    return [tasks] if isinstance(tasks, str) else list(tasks)
 
 
 def listed(*given: object) -> list[object]:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from mageflow.config import AcceptParams
 from mageflow.errors import AmbiguousClientError, TaskNameError
+from mageflow.flow.checks import one_of
+from mageflow.flow.ids import PREFIX
 from mageflow.run.behaviour import Behaviour, Behaviours
 from mageflow.run.context import current_run
 
@@ -62,8 +64,10 @@ def register_task(name: str, **options: Any) -> Callable[[F], F]:
         options: those of `Mageflow.task`.
 
     Raises:
-        TaskNameError: another function was declared under the name.
+        TaskNameError: the name is empty or starts with `mf:`, or another function was declared under it.
     """
+    if not isinstance(name, str) or not name or name.startswith(PREFIX):  # pyright: ignore[reportUnnecessaryIsInstance] - users give it
+        raise TaskNameError(str(name), f"must be a text, not empty, and not start with {PREFIX!r}")
 
     def declare(function: F) -> F:
         before = _declared.get(name)
@@ -104,11 +108,10 @@ def handle_task_callback(
         send_signature: pass its own signature as `signature`, outside a flow `None`.
         is_idempotent: it may run again when its worker was lost; else it fails with `WorkerLostError` then.
     """
+    params = one_of(AcceptParams, expected_params, "expected_params")
 
     def ask(function: F) -> F:
-        behaviour = Behaviour(
-            params=expected_params, signature=send_signature, wrap_result=wrap_res, idempotent=is_idempotent
-        )
+        behaviour = Behaviour(params=params, signature=send_signature, wrap_result=wrap_res, idempotent=is_idempotent)
         _behaviours.ask(function, behaviour)
         return function
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
 from typing_extensions import override
 
+from mageflow.arguments import Kwargs
 from mageflow.config import PauseActionTypes
 from mageflow.errors import IllegalMoveError, OutsideTransactionError, TransactionError
+from mageflow.flow.checks import check_count, check_mapping, check_seconds, one_of
 from mageflow.flow.payload import Json, dump, merge, message_of, plain
 from mageflow.flow.signature import Change, Members, Message, NewSignature, Patch, Persisted, Run, Steer, Verb
 from mageflow.flow.status import Kind, Status
@@ -26,82 +28,6 @@ Out = TypeVar("Out", covariant=True)  # noqa: PLC0105 - likewise
 SNAPSHOT = 1000
 """Members that a snapshot lists at the most."""
 _COPIED_SETTINGS = ("mc", "sf", "mt", "os", "cl", "nm")
-
-
-class Kwargs(Mapping[str, Any]):
-    """The bound arguments of a signature as last read; changes go through `aupdate` and `apop`."""
-
-    def __init__(self, signature: Signature[Any, Any], values: Json) -> None:
-        self._signature = signature
-        self._values = values
-
-    @override
-    def __getitem__(self, name: str) -> Any:
-        return self._values[name]
-
-    @override
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    @override
-    def __len__(self) -> int:
-        return len(self._values)
-
-    @override
-    def __repr__(self) -> str:
-        return f"Kwargs({self._values!r})"
-
-    def __setitem__(self, name: str, value: object) -> None:
-        """Set an argument in a transaction.
-
-        Raises:
-            OutsideTransactionError: there is none; use `await aupdate(...)`.
-        """
-        self.update({name: value})
-
-    def update(self, values: Mapping[str, Any] | None = None, /, **kwargs: Any) -> None:
-        """Set arguments in a transaction.
-
-        Raises:
-            OutsideTransactionError: there is none; use `await aupdate(...)`.
-        """
-        changed = {**(values or {}), **kwargs}
-        before = dict(self._values)
-        self._signature.change_in_block(changed, undo=lambda: self._replace(before))
-        self._values.update(plain(changed, "an argument"))
-
-    def _replace(self, values: Json) -> None:
-        self._values.clear()
-        self._values.update(values)
-
-    async def aupdate(self, values: Mapping[str, Any] | None = None, /, **kwargs: Any) -> None:
-        """Set arguments. One round trip; in a transaction, at its exit.
-
-        Raises:
-            InvalidMessageError, NotSerialisableError, PayloadTooLargeError: nothing was changed.
-            AlreadyStartedError: a task that was started, or what has ended; names its status.
-        """
-        changed = {**(values or {}), **kwargs}
-        before = dict(self._values)
-        await self._signature.change(changed, undo=lambda: self._replace(before))
-        self._values.update(plain(changed, "an argument"))
-
-    async def apop(self, name: str, *default: Any) -> Any:
-        """Remove an argument and return it. One round trip, two where the snapshot does not know it.
-
-        Raises:
-            KeyError: there is none and no default was given.
-        """
-        if name not in self._values:
-            await self._signature.arefresh()
-            self._replace(dict(self._signature.kwargs))
-        if name not in self._values:
-            if default:
-                return default[0]
-            raise KeyError(name)
-        before = dict(self._values)
-        await self._signature.change({}, dropped=name, undo=lambda: self._replace(before))
-        return self._values.pop(name)
 
 
 class Signature(Persisted, Generic[In, Out]):
@@ -198,6 +124,7 @@ class Signature(Persisted, Generic[In, Out]):
             SignatureNotFoundError: it is gone.
         """
         message = message_of(msg, f"the message of {self.key}")
+        check_mapping(options, f"the options of {self.key}")
         await self._check_message(message)
         changes: list[Change] = []
         if options:
@@ -225,6 +152,7 @@ class Signature(Persisted, Generic[In, Out]):
         if self._session.block is not None:
             text = "aio_run waits for a result: a transaction starts work at its exit only"
             raise TransactionError(text)
+        check_seconds(timeout, "timeout")
         handle = await self.aio_run_no_wait(msg, options=options)
         return await handle.result(timeout)
 
@@ -235,6 +163,7 @@ class Signature(Persisted, Generic[In, Out]):
 
     async def aduplicate_many(self, count: int) -> list[Signature[In, Out]]:
         """Return so many copies; see `aduplicate`."""
+        check_count(count, "the number of copies")
         record = await self._session.read(self.id)
         changes: list[Change] = []
         names = [self._session.replay.identify("copy", self.id) for _ in range(count)]
@@ -273,7 +202,7 @@ class Signature(Persisted, Generic[In, Out]):
 
     async def pause_task(self, pause_type: PauseActionTypes | str = PauseActionTypes.SUSPEND) -> Status:
         """Suspend or interrupt it; see there."""
-        return await self._steer(PauseActionTypes(pause_type).value)
+        return await self._steer(one_of(PauseActionTypes, pause_type, "the type of a pause").value)
 
     async def remove(self) -> None:
         """Cancel it and delete it with all below it.

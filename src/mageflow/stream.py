@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 from typing_extensions import override
 
 from mageflow.errors import IllegalMoveError, SignatureNotFoundError
+from mageflow.flow.checks import check_count
 from mageflow.flow.ids import item_id
 from mageflow.flow.payload import load
 from mageflow.flow.status import Status
@@ -38,6 +39,7 @@ class ResultStream(AsyncIterator[Out], Generic[Out]):
     """
 
     def __init__(self, session: Session, identifier: str, start: int, *, ordered: bool) -> None:
+        check_count(start, "the start of a stream of results")
         self._session = session
         self._id = identifier
         self._next = start

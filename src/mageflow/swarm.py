@@ -11,10 +11,12 @@ from typing_extensions import override
 from mageflow.config import SwarmConfig
 from mageflow.errors import (
     AlreadyInContainerError,
+    InvalidArgumentError,
     TaskAndMsgsDontMatchForSwarmError,
     TransactionError,
 )
 from mageflow.feed import Feed
+from mageflow.flow.checks import check_count, check_items, list_of, one_of
 from mageflow.flow.ids import item_id
 from mageflow.flow.payload import dump, merge, message_of
 from mageflow.flow.signature import Add, Close, NewSignature
@@ -102,7 +104,9 @@ class SwarmSignature(Signature[In, Out]):
         self, status: Status | str | None = None, after: int = 0, limit: int = SNAPSHOT
     ) -> tuple[str, ...]:
         """Return keys of members in order, of one status if given: `limit` of them, the first `after` left out."""
-        wanted = None if status is None else Status(status)
+        wanted = None if status is None else one_of(Status, status, "the status of members")
+        check_count(after, "after")
+        check_count(limit, "limit")
         matching = _limited(members(await self._session.store(), self.id, wanted), after + limit)
         found = [self._key(record.id) async for record in matching]
         return tuple(found[after:])
@@ -135,10 +139,14 @@ class SwarmSignature(Signature[In, Out]):
         Raises:
             TaskAndMsgsDontMatchForSwarmError: not as many messages as tasks.
         """
+        tasks = list_of(tasks, f"tasks for swarm {self.key}")
+        msgs = list_of(msgs, f"messages for swarm {self.key}", "a model or a mapping")
         if len(tasks) != len(msgs):
             raise TaskAndMsgsDontMatchForSwarmError(self.key, len(tasks), len(msgs))
-        where = f"a message for swarm {self.key}"
-        messages = [None if msg is None else dump(message_of(msg, where), where, self._limit) for msg in msgs]
+        messages: list[bytes | None] = []
+        for place, msg in enumerate(msgs):
+            where = f"message {place} for swarm {self.key}"
+            messages.append(None if msg is None else dump(message_of(msg, where), where, self._limit))
         return await self._add(tasks, messages, run=True, close_on_max=close_on_max_task)
 
     async def close_swarm(self) -> None:
@@ -200,6 +208,10 @@ class MapSignature(SwarmSignature[In, list[Item]], Generic[In, Item]):
         if self._session.block is not None:
             text = "items of a map are written as they come: add them outside of the transaction"
             raise TransactionError(text)
+        check_items(items, f"the items of map {self.key}")
+        check_count(first, "first")
+        if max_waiting is not None:
+            check_count(max_waiting, "max_waiting")
         encode = await self._encoder()
         await Feed(self._session, self.id, encode, max_waiting=max_waiting, first=first).run(items)
 
@@ -209,6 +221,8 @@ class MapSignature(SwarmSignature[In, list[Item]], Generic[In, Item]):
 
         def encode(item: object, place: int) -> bytes:
             where = f"item {place} of map {self.key}"
+            if item is None:
+                raise InvalidArgumentError(where, "a model or a mapping", "None")
             message = message_of(item, where)
             self._session.check_item(name, merge(bound, message), f"item {place}")
             return dump(message, where, self._limit)
@@ -221,6 +235,7 @@ class MapSignature(SwarmSignature[In, list[Item]], Generic[In, Item]):
         Raises:
             SignatureNotFoundError: there is no item of this index.
         """
+        check_count(index, "the index of an item")
         return signature_of(self._session, await self._session.read(item_id(self.id, index)))
 
     def results(self, start: int = 0, *, ordered: bool = True) -> ResultStream[Item]:

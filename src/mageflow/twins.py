@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 from pydantic import BaseModel
 from typing_extensions import override
 
+from mageflow.arguments import Kwargs
 from mageflow.config import SwarmConfig
 from mageflow.errors import SyncInLoopError
 from mageflow.feed import CHUNK
 from mageflow.flow.status import Kind, Status
 from mageflow.handle import FlowHandle
 from mageflow.run.thread import run_on_loop
-from mageflow.signature import Kwargs, Signature
+from mageflow.signature import Signature
 from mageflow.stream import ResultStream
 from mageflow.swarm import MapSignature, SwarmSignature
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from mageflow.config import MageflowConfig, PauseActionTypes, SwarmConfig
 from mageflow.dispatch.repair import Report
 from mageflow.errors import SignatureNotFoundError, TaskNameError, TransactionError
+from mageflow.flow.checks import check_items, check_mapping
 from mageflow.flow.ids import id_of
 from mageflow.flow.status import Status
 from mageflow.planner import Plan, listed
@@ -61,6 +62,7 @@ class Verbs:
             UnrecognizedTaskError: nobody registered the name; names the closest.
             InvalidMessageError, NotSerialisableError, PayloadTooLargeError: the arguments are wrong.
         """
+        check_mapping(kwargs, "kwargs")
         if (task is None) == (task_name is None):
             raise TaskNameError(task_name or "", "exactly one of task and task_name names the task")
         plan = await (await self._session.planner()).task(
@@ -140,12 +142,12 @@ class Verbs:
             UnrecognizedTaskError: nobody registered a name.
         """
         plan = await (await self._session.planner()).swarm(
-            tasks or (),
+            () if tasks is None else tasks,
             name=task_name,
             kwargs=kwargs,
             success=listed(success_callbacks, success),
             failure=listed(error_callbacks, error),
-            config=SwarmConfig.model_validate(config or {}),
+            config=SwarmConfig.model_validate({} if config is None else config),
             closed=is_swarm_closed,
         )
         return SwarmSignature[Any, list[Any]](self._session, *await self._created(plan))
@@ -189,13 +191,15 @@ class Verbs:
         if self._session.block is not None:
             text = "a map is written as its items come: make it before the transaction"
             raise TransactionError(text)
+        if items is not None:
+            check_items(items, "the items of a map")
         plan = await (await self._session.planner()).map(
             task,
             name=task_name,
             kwargs=kwargs,
             success=listed(success_callbacks, success),
             failure=listed(error_callbacks, error),
-            config=SwarmConfig.model_validate(config or {}),
+            config=SwarmConfig.model_validate({} if config is None else config),
         )
         made = MapSignature[Any, Any](self._session, *await self._created(plan))
         if items is not None:

@@ -12,9 +12,9 @@ import pytest
 
 import mageflow
 from mageflow import Mageflow, Status, SwarmConfig
+from mageflow.arguments import Kwargs
 from mageflow.blocking import SyncVerbs
 from mageflow.errors import FlowFailedError, InvalidMessageError, OutsideTransactionError, SyncInLoopError
-from mageflow.signature import Kwargs
 from mageflow.twins import SyncHandle, SyncKwargs, SyncMap, SyncSignature, SyncStream, SyncSwarm
 from mageflow.verbs import Verbs
 from tests.conftest import MakeClient

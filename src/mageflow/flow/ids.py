@@ -6,7 +6,7 @@ import re
 
 from ulid import ULID
 
-from mageflow.errors import SignatureNotFoundError
+from mageflow.errors import InvalidArgumentError, SignatureNotFoundError
 
 PREFIX = "mf:"
 _ID = re.compile(r"[0-9A-Za-z]+(#[0-9]+)?")
@@ -31,8 +31,11 @@ def id_of(namespace: str, key: str) -> str:
     """Return the id in a public key of this namespace.
 
     Raises:
+        InvalidArgumentError: it is no text.
         SignatureNotFoundError: the key is of another namespace or no key at all.
     """
+    if not isinstance(key, str):  # pyright: ignore[reportUnnecessaryIsInstance] - users give it
+        raise InvalidArgumentError("a key", f"a text such as {PREFIX}{namespace}:01ARZ3NDEKTSV4RRFFQ69G5FAV", repr(key))
     prefix = f"{PREFIX}{namespace}:"
     identifier = key.removeprefix(prefix)
     if identifier == key or not _ID.fullmatch(identifier):

@@ -32,8 +32,8 @@ class ErrorValue(BaseModel):
         traceback: as Python prints it.
         task_name: of the signature that failed: whose error callback it is.
         key: of the same.
-        failed_task_name: where that is a container, of the task whose error made it fail: a step of a chain, a member of
-            a swarm; else the same.
+        failed_task_name: where that is a container, of the task whose error made it fail: a step of a chain, a member
+            of a swarm; else the same.
         failed_key: likewise.
     """
 

@@ -40,7 +40,8 @@ class Results:
     async def error(self, identifier: str) -> Json:
         """Return the error of a failed signature; a container has its failed member's, under its own key and name.
 
-        `failed_key` and `failed_task_name` are those of the task, or swarm, whose error it is. One round trip, and one for each level of containers.
+        `failed_key` and `failed_task_name` are those of the task, or swarm, whose error it is. One round trip, and one
+        for each level of containers.
 
         Raises:
             SignatureNotFoundError: the record is gone.
@@ -59,8 +60,10 @@ class Results:
         failed = source or record
         return {
             **values,
-            **{"task_name": _name(record), "key": self._key(identifier)},
-            **{"failed_task_name": _name(failed), "failed_key": self._key(failed.id)},
+            "task_name": _name(record),
+            "key": self._key(identifier),
+            "failed_task_name": _name(failed),
+            "failed_key": self._key(failed.id),
         }
 
     async def _of_record(self, record: Record, limit: int | None = None) -> bytes:
