@@ -19,10 +19,50 @@ async def _offered(stage: Stage) -> tuple[Signature[Any, Any], Signature[Any, An
 
 async def _tell(
     stage: Stage, signature: Signature[Any, Any], letter: str, said: object = "", dispatch: int = 1
-) -> None:
+) -> list[list[Any]]:
+    """Tell what became of a run; return those that are to be canceled."""
     engine = await stage.client._host.open()
     finding = (signature.key.rpartition(":")[2], dispatch, letter, json.dumps(said).encode())
-    await engine.dispatch((await engine.store.probed([finding], 3.0)).ready)
+    answer = await engine.store.probed([finding], 3.0)
+    await engine.dispatch(answer.ready)
+    return list(answer.extra)
+
+
+async def _field(stage: Stage, signature: Signature[Any, Any], name: str, value: object = None) -> bytes | None:
+    """Return a field of a record, or set it."""
+    store = (await stage.client._host.open()).store
+    key = store.keys.record(signature.id)
+    return await store.command("HGET", key, name) if value is None else await store.command("HSET", key, name, value)
+
+
+async def test_run_whose_worker_never_began_it_is_dispatched_anew(idle: Stage) -> None:
+    """Code that has not begun 20 s after a worker was seen to have its run begins by a dispatch of its own."""
+    first, _, handle = await _offered(idle)
+    assert await _tell(idle, first, "r") == []
+    seen = await _field(idle, first, "sn")
+    assert seen is not None
+    dispatch, since = seen.split()
+    assert await _tell(idle, first, "r") == []
+    assert (await _field(idle, first, "sn"), await _field(idle, first, "d")) == (seen, b"1")
+    await _field(idle, first, "sn", f"{int(dispatch)} {int(since) - 20_000}")
+    assert await _tell(idle, first, "r") == [[first.id.encode(), 1, b""]]
+    assert await _field(idle, first, "d") == b"2"
+    assert await _tell(idle, first, "r") == []
+    assert await first.handle.status() is Status.PENDING
+    async with idle.client.worker():
+        assert await handle.result(10) == 7
+
+
+async def test_run_that_is_lost_too_often_fails(idle: Stage) -> None:
+    """Each loss counts as that of a worker; beyond `crash_limit` the task fails with the error that is told."""
+    first, _, handle = await _offered(idle)
+    for dispatch in range(1, idle.client.config.crash_limit + 1):
+        assert len(await _tell(idle, first, "x", dispatch=dispatch)) == 1
+        assert await first.handle.status() is Status.PENDING
+    error = {"type": "RunFailedError", "message": "lost", "traceback": ""}
+    await _tell(idle, first, "x", error, idle.client.config.crash_limit + 1)
+    assert await first.handle.status() is Status.FAILED
+    assert await handle.status() is Status.FAILED
 
 
 async def test_run_that_succeeded_there_ends_its_signature(idle: Stage) -> None:

@@ -122,12 +122,14 @@ class ManagerRun:
 class RunState(StrEnum):
     """What a task manager says of a run.
 
+    `RUNNING`: a worker has it; if its code does not begin soon, it was lost on the way. `LOST`: so it was, for good.
     `DONE`: it succeeded, and its worker does not report that; `GONE`: nothing of it will be delivered, and it left no
     outcome.
     """
 
     QUEUED = "queued"
     RUNNING = "running"
+    LOST = "lost"
     RETRYING = "retrying"
     DONE = "done"
     FAILED = "failed"

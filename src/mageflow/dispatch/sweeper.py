@@ -27,8 +27,11 @@ _LETTERS = {
     RunState.DONE: "d",
     RunState.FAILED: "f",
     RunState.CANCELED: "c",
+    RunState.RUNNING: "r",
+    RunState.LOST: "x",
 }
 """What is done with a row, by what its task manager says of the run; else it is left as it is."""
+_WITH_ERROR = "frx"
 _LOOK_EVERY = 10.0
 """Seconds between two looks at some records, whether each waits on something."""
 _LOOKED_AT = 1000
@@ -68,6 +71,9 @@ class Sweeper:
         try:
             answer = await self._store.probed(told, self._backend.capabilities.start_timeout)
             await self._dispatcher.dispatch(answer.ready)
+            lost = [_lost(entry) for entry in answer.extra]
+            if lost and self._backend.capabilities.interrupts:
+                await self._backend.interrupt(lost)
         except MageflowError as error:
             logger.warning("what became of %d runs was not noted, they are asked for again: %s", len(runs), error)
 
@@ -77,8 +83,9 @@ class Sweeper:
         try:
             if finding.state is RunState.DONE:
                 said = dump(finding.result, f"the result of task {run.task!r}", self._store.config.payload_limit)
-            elif finding.state is RunState.FAILED:
-                said = error_json(RunFailedError(key, run.manager_run, finding.reason), run.task, key)
+            elif letter in _WITH_ERROR:
+                reason = finding.reason or "none of its code began"
+                said = error_json(RunFailedError(key, run.manager_run, reason), run.task, key)
         except PayloadError as error:
             letter, said = _LETTERS[RunState.FAILED], error_json(error, run.task, key)
         return run.id, run.dispatch, letter, said

@@ -8,6 +8,7 @@ import logging
 import math
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -40,6 +41,7 @@ from mageflow.flow.task import TaskDefinition
 logger = logging.getLogger("mageflow.hatchet")
 
 _EXECUTION_TIMEOUT = timedelta(seconds=60)
+_TIME_IS_UP = "exceeded timeout"
 _THREADS = 1000
 """Plain functions at a time; Hatchet's slots bound them before."""
 _ASKED_AT_ONCE = 20
@@ -307,11 +309,17 @@ def _seconds(given: Any, default: timedelta) -> float:
 
 
 def _judged(run: ManagerRun, asked: Asked) -> Finding:
-    """Tell a cancel by a user from one by the engine, for a run that found no worker in its time."""
+    """Judge a run of which no code has begun.
+
+    A cancel by the engine, for a run that found no worker in its time, is none by a user. Time that was up before any
+    code began went by on a broken connection to the worker. A run of several tasks may be served without MageFlow.
+    """
     if asked.finding.state is RunState.CANCELED and run.age >= asked.patience - 1:
         return Finding(state=RunState.GONE)
-    if asked.finding.state is RunState.UNKNOWN:
-        return Finding(state=RunState.RUNNING)
+    if asked.finding.state is RunState.UNKNOWN or (asked.finding.state is RunState.RUNNING and asked.of_workflow):
+        return Finding(state=RunState.QUEUED)
+    if asked.finding.state is RunState.FAILED and _TIME_IS_UP in asked.finding.reason and not asked.of_workflow:
+        return replace(asked.finding, state=RunState.LOST)
     return asked.finding
 
 

@@ -49,11 +49,13 @@ _Waiting = tuple[TriggerWorkflowRequest, "asyncio.Future[Submission]"]
 class Asked:
     """What became of a run.
 
-    `evicted`: it waits without a worker; `patience`: the seconds after which Hatchet cancels it where none takes it.
+    `evicted`: it waits without a worker; `of_workflow`: it has several tasks; `patience`: the seconds after which
+    Hatchet cancels it where no worker takes it.
     """
 
     finding: Finding
     evicted: bool = False
+    of_workflow: bool = False
     patience: float = SCHEDULE_TIMEOUT
 
 
@@ -125,8 +127,10 @@ class Sender:
         evicted = reply.is_evicted or any(task.status == v1.EVICTED for task in tasks)
         metadata = json.loads(reply.additional_metadata or b"{}")
         state = _STATES.get(reply.status, RunState.UNKNOWN)
-        finding = _of_workflow(reply) if WORKFLOW in metadata else Finding(state=state, reason=_errors_of(reply))
-        return Asked(finding=finding, evicted=evicted, patience=float(metadata.get(PATIENCE, SCHEDULE_TIMEOUT)))
+        of_workflow = WORKFLOW in metadata
+        finding = _of_workflow(reply) if of_workflow else Finding(state=state, reason=_errors_of(reply))
+        patience = float(metadata.get(PATIENCE, SCHEDULE_TIMEOUT))
+        return Asked(finding=finding, evicted=evicted, of_workflow=of_workflow, patience=patience)
 
     async def cancel(self, runs: Sequence[str]) -> None:
         """Cancel runs, as far as the engine can be reached."""

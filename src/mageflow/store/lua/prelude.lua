@@ -37,7 +37,7 @@ Fields of a record
   k kind (t task, c chain, s swarm, w switch)   st status (p a d f c)   c container   x index in a chain or switch   o signature that fired it
   h height   dr draft   tn task name   rd told to run   d dispatch   a attempts used   n run   sd dispatch and attempt last started
   w worker   op last operation   cr lapses   of offers   oa offered at   t0 created   t1 started   t2 ended
-  nx must not run again when its worker is lost
+  nx must not run again when its worker is lost   sn dispatch that a worker has and has not begun, with the time when that was seen
   in id of the value injected   ie id of the error injected   rs source of the result   es source of the error   re reason
   rf records that name it as a callback   lv what keeps a root from expiring: itself, fired callbacks, runs
   nm members   na active   nd done   nf failed   nc canceled   wc cursor of the cancel walk   wr its reason   wi it stops runs
