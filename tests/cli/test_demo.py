@@ -20,7 +20,7 @@ _FILES_TO_CRASH_IN = 900
 """So many that the second half takes a second: the demo looks five times in one."""
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(240)
 def test_demo_reports_what_the_files_hold(command_line: CommandLine) -> None:
     """The demo ends with 0, and its three files say what a plain count over the same files finds."""
     code, output = command_line.run("demo", "--files", str(_FILES))
@@ -31,7 +31,7 @@ def test_demo_reports_what_the_files_hold(command_line: CommandLine) -> None:
     _assert_report_is_right(command_line.folder / "mageflow-demo", _FILES)
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(240)
 def test_demo_survives_a_killed_worker(command_line: CommandLine) -> None:
     """With a worker killed half-way the demo starts another one and reports the same totals."""
     code, output = command_line.run("demo", "--files", str(_FILES_TO_CRASH_IN), "--crash")
@@ -61,7 +61,7 @@ def test_demo_in_a_read_only_place_says_so(command_line: CommandLine) -> None:
     assert "Traceback" not in output
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(120)
 def test_interrupted_demo_stops_its_workers(command_line: CommandLine) -> None:
     """Ctrl-C ends the demo with 130 and leaves no worker behind."""
     process = command_line.start("demo", "--files", "2000")
@@ -69,7 +69,7 @@ def test_interrupted_demo_stops_its_workers(command_line: CommandLine) -> None:
     line = next((line for line in process.stdout if " of " in line and " files, " in line), None)
     assert line is not None
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=30)  # the workers would hold no end of the pipe, but their ends are logged
+    output, _ = process.communicate(timeout=50)  # the workers would hold no end of the pipe, but their ends are logged
     assert process.returncode == 130
     assert "Interrupted." in output
     for log in (command_line.folder / "mageflow-demo").glob("worker-*.log"):
