@@ -41,7 +41,9 @@ test: .venv/.installed-dev
 
 test-hatchet: .venv/.installed-dev
 	@: "$${HATCHET_CLIENT_TOKEN:?is not set: a token of the engine to test on}"
-	$(BIN)/python -m pytest --timeout=300 tests/hatchet $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "" --timeout=300 tests/hatchet $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "" --timeout=300 tests/compat -k hatchet $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "" --timeout=900 tests/chaos -k on_hatchet $(PYTEST_ARGS)
 
 check: .venv/.installed-check
 	@failed=()

@@ -56,7 +56,7 @@ class Engine:
         self.catalog = Catalog(self.store)
         composer = Composer(self.store, self.results, self.catalog)
         self.dispatcher = Dispatcher(self.store, backend, composer)
-        self.planner = Planner(config, self.catalog, tasks, Replay(client))
+        self.planner = Planner(config, self.catalog, tasks, Replay(client), backend.check_options)
         self.worker = f"{socket.gethostname()}:{os.getpid()}:{new_id()[-6:]}"
         self.runner = Runner(self.store, self.dispatcher, tasks, client=client, worker=self.worker)
         self.waiter = Waiter(self.store, source)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -44,11 +44,30 @@ class _Member:
 class Planner:
     """Checks what users describe and turns it into changes; nothing is written here."""
 
-    def __init__(self, config: MageflowConfig, catalog: Catalog, tasks: Tasks, replay: Replay) -> None:
+    def __init__(
+        self,
+        config: MageflowConfig,
+        catalog: Catalog,
+        tasks: Tasks,
+        replay: Replay,
+        check_options: Callable[[Mapping[str, Any], str], None],
+    ) -> None:
         self._replay = replay
         self._config = config
         self._catalog = catalog
         self._tasks = tasks
+        self._check_options = check_options
+
+    def options(self, given: Mapping[str, Any] | BaseModel | None, where: str) -> Json:
+        """Return options of a start as the task manager is to get them.
+
+        Raises:
+            InvalidArgumentError, NotSerialisableError: it would not take them; says which and where.
+        """
+        check_mapping(given, where)
+        options: Json = plain(given or {}, where)
+        self._check_options(options, where)
+        return options
 
     def name_of(self, thing: object, where: str) -> str:
         """Return the task name that a name, function or task object stands for.
@@ -85,7 +104,6 @@ class Planner:
         """
         name = self.name_of(thing, "the task of a signature")
         check_mapping(identifiers, f"task_identifiers of task {name!r}")
-        check_mapping(options, f"the options of task {name!r}")
         check_model(model, f"model_validators of task {name!r}")
         definition = await self._catalog.find(name)
         self._tasks.check_arguments(name, kwargs, model)
@@ -95,7 +113,7 @@ class Planner:
             identifiers=plain(identifiers or {}, f"an identifier of task {name!r}"),
             injection=injection_of(model) if model else None,
             schema=model.model_json_schema() if model else None,
-            options=plain(options or {}, f"an option of task {name!r}"),
+            options=self.options(options, f"the options of task {name!r}"),
         )
         return await self._plan(Kind.TASK, body, task_name=name, success=success, failure=failure)
 

@@ -12,7 +12,7 @@ from typing_extensions import override
 from mageflow.arguments import Kwargs
 from mageflow.config import PauseActionTypes
 from mageflow.errors import IllegalMoveError, OutsideTransactionError, TransactionError
-from mageflow.flow.checks import check_count, check_mapping, check_seconds, one_of
+from mageflow.flow.checks import check_count, check_seconds, one_of
 from mageflow.flow.payload import Json, dump, merge, message_of, plain
 from mageflow.flow.signature import Change, Members, Message, NewSignature, Patch, Persisted, Run, Steer, Verb
 from mageflow.flow.status import Kind, Status
@@ -124,11 +124,11 @@ class Signature(Persisted, Generic[In, Out]):
             SignatureNotFoundError: it is gone.
         """
         message = message_of(msg, f"the message of {self.key}")
-        check_mapping(options, f"the options of {self.key}")
+        values = (await self._session.planner()).options(options, f"the options of {self.key}")
         await self._check_message(message)
         changes: list[Change] = []
-        if options:
-            line = patch_line(self._limit, self.key, options=plain(options, "an option"))
+        if values:
+            line = patch_line(self._limit, self.key, options=values)
             changes.append(Patch(id=self.id, line=line))
         if msg is not None:
             changes.append(Message(id=self.id, message=dump(message, f"the message of {self.key}", self._limit)))

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from mageflow import Mageflow, MageflowConfig
 
+SLOTS = 100
 _START = 60.0
 _PAUSE = 0.05
 _FORKED = multiprocessing.get_context("forkserver")
@@ -77,7 +78,7 @@ def _close(loop: asyncio.AbstractEventLoop) -> None:
 @contextmanager
 def worker_thread(client: Mageflow, **options: Any) -> Generator[None]:
     """Run a worker of a client in a thread."""
-    with in_thread(client.worker("worker", **{"slots": 100, **options}), client):
+    with in_thread(client.worker("worker", **{"slots": SLOTS, **options}), client):
         yield
 
 

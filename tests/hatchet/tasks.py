@@ -78,11 +78,17 @@ def _register_quick(client: Mageflow) -> dict[str, Any]:
             "lifespan": ctx.lifespan,
         }
 
+    @client.task(name="parent")
+    async def parent(message: Number) -> dict[str, Any]:
+        one = await double.aio_run(Number(n=message.n))
+        two = await look.aio_run(Number(n=message.n))
+        return {"double": one, "look": two}
+
     @client.task(name="depend", input_validator=Number)
     async def depend(message: Number, ctx: Context, got: Annotated[str, Depends(needs)]) -> dict[str, Any]:
         return {"got": got, "attempt": ctx.attempt_number}
 
-    return {"double": double, "plus-one": plus_one, "look": look, "depend": depend}
+    return {"parent": parent, "double": double, "plus-one": plus_one, "look": look, "depend": depend}
 
 
 def _register_slow(client: Mageflow, notes: Notes) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from hatchet_sdk import Context
 
 from mageflow.testing.contracts import BackendContracts, Subject
 from tests.hatchet.process import Address
-from tests.hatchet.subjects import call, make_client, serve
+from tests.hatchet.subjects import SLOTS, call, make_client, serve
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.servers]
 
@@ -28,5 +28,6 @@ class TestHatchet(BackendContracts):
             restart=None if hatchet_environment is None else hatchet_environment.restart,
             context=Context,
             priority_option="priority",
+            slots=SLOTS,
             lasting_threads=["_poll_wrapper"],  # of gRPC, for all its asynchronous channels
         )

@@ -98,6 +98,10 @@ async def _status(bare: Bare, run: str) -> str:
     return (await bare.hatchet.runs.aio_get_details(run)).status.value
 
 
+async def _is_shown(bare: Bare, run: str, status: str) -> bool:
+    return (await bare.hatchet.runs.aio_get_status(run)).value == status
+
+
 async def test_retries(bare: Bare) -> None:
     """`retries=2` are three attempts; the last error is what the caller gets."""
     assert await bare.tasks["flaky"].aio_run(Number(n=2)) == {"attempt": 3}
@@ -120,11 +124,12 @@ async def test_execution_timeout(bare: Bare) -> None:
 
 
 async def test_schedule_timeout(bare: Bare) -> None:
-    """A run that no worker takes in time is canceled; who waits for it gets nothing."""
+    """A run that no worker takes in time is canceled, to REST it failed; who waits for it gets nothing."""
     bare.hatchet._client.admin.put_workflow(bare.tasks["idle"].to_proto())
     ref = await bare.tasks["idle"].aio_run(Number(n=1), wait_for_result=False)
     assert await ref.aio_result() == {}
     assert await _status(bare, ref.workflow_run_id) == "CANCELLED"
+    await eventually(lambda: _is_shown(bare, ref.workflow_run_id, "FAILED"), "it is shown as failed", DEADLINE)
 
 
 async def test_cancel(bare: Bare) -> None:
@@ -133,6 +138,7 @@ async def test_cancel(bare: Bare) -> None:
     await bare.hatchet.runs.aio_cancel(ref.workflow_run_id)
     assert await ref.aio_result() == {}
     assert await _status(bare, ref.workflow_run_id) == "CANCELLED"
+    await eventually(lambda: _is_shown(bare, ref.workflow_run_id, "CANCELLED"), "it is shown so", DEADLINE)
 
 
 async def test_unknown_name(bare: Bare) -> None:

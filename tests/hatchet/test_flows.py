@@ -11,7 +11,7 @@ import pytest
 from hatchet_sdk import EmptyModel, FailedTaskRunExceptionGroup, TriggerWorkflowOptions
 
 from mageflow import Mageflow, MageflowConfig, Status, SwarmConfig, TTLConfig
-from mageflow.errors import FlowFailedError
+from mageflow.errors import FlowFailedError, InvalidArgumentError
 from mageflow.flow.ids import new_id
 from tests.eventually import eventually
 from tests.hatchet.process import Address
@@ -101,6 +101,37 @@ async def test_context_and_lifespan(served: Served) -> None:
     for name in ("n", "priority", "lifespan"):
         assert inside[name] == outside[name], name
     assert inside["lifespan"] == "of the worker"
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (TriggerWorkflowOptions(sticky=True), "field 'sticky'"),
+        (TriggerWorkflowOptions(key="a"), "field 'key'"),
+        ({"priority": "urgent"}, "field 'priority'"),
+        ({"prio": 1}, "'prio'"),
+    ],
+)
+async def test_options_that_hatchet_would_not_get(served: Served, options: Any, named: str) -> None:
+    """An option that would get lost on the way is refused at the call, by its name; the signature can be run after."""
+    signature = await served.client.asign("double", n=1)
+    with pytest.raises(InvalidArgumentError, match=named):
+        await signature.aio_run_no_wait(options=options)
+    with pytest.raises(InvalidArgumentError, match=named):
+        await served.client.asign("double", options=options)
+    assert await signature.aio_run(options={"sticky": False, "child_key": None}, timeout=DEADLINE) == 2
+
+
+async def test_child_of_a_task(served: Served) -> None:
+    """What a task of a flow runs by Hatchet itself is a child of its run as ever, and no delivery of the flow."""
+    signature = await served.client.asign("parent", n=4)
+    options = TriggerWorkflowOptions(additional_metadata={"customer": "ann"})
+    result = await signature.aio_run(timeout=DEADLINE, options=options)
+    assert result["double"] == {"mageflow_result": 8}
+    assert result["look"]["n"] == 4
+    assert result["look"]["metadata"]["customer"] == "ann"
+    assert not [name for name in result["look"]["metadata"] if name.startswith("mageflow_")]
+    assert result["look"]["parent"] == await (await served.client._host.open()).store.manager_run(signature.id)
 
 
 async def test_successor_is_no_child(served: Served) -> None:
@@ -292,10 +323,11 @@ async def _unserved(served: Served, name: str, **options: Any) -> Mageflow:
     return client
 
 
-async def test_queued_run_is_canceled_at_hatchet(served: Served) -> None:
+@pytest.mark.parametrize("patience", [5, 300])
+async def test_queued_run_is_canceled_at_hatchet(served: Served, patience: int) -> None:
     """A run that is canceled at Hatchet while it waits for a worker cancels the signature, which nobody reports."""
-    client = await _unserved(served, "queued")
-    handle = await (await client.asign("queued")).aio_run_no_wait()
+    client = await _unserved(served, f"queued-{patience}", schedule_timeout=timedelta(seconds=patience))
+    handle = await (await client.asign(f"queued-{patience}")).aio_run_no_wait()
     await served.cancel_at_hatchet(handle.key)
     await eventually(lambda: _is(handle, Status.CANCELED), "it is canceled", DEADLINE)
     await client.shutdown()

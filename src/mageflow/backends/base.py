@@ -284,6 +284,9 @@ class Backend(ABC):
         """Return the parameters of a function that the task manager fills: dependencies, its context."""
         return ()
 
+    def check_options(self, options: Mapping[str, Any], where: str) -> None:  # noqa: B027 - any will do by default
+        """Refuse options of a start that the manager does not take, with `InvalidArgumentError`."""
+
     def make_worker(self, *args: Any, **options: Any) -> Any:  # noqa: ARG002 - for managers with workers of their own
         """Return the manager's own worker, made with what `client.worker(...)` was given; `None`: it has none.
 

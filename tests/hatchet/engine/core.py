@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 from tests.hatchet.engine.values import (
@@ -22,6 +23,17 @@ INTERNAL_RETRIES = 10
 _TICK = 0.05
 _FRESH = 5.0
 """Seconds since its last heartbeat in which a worker that listens is given work."""
+
+
+def _as_floats(text: str) -> Any:
+    """Read JSON as Hatchet does: every number is a float of 64 bits, and written without a point where it can."""
+
+    def number(digits: str) -> int | float:
+        value = float(digits)
+        # The shortest digits that give this float, then zeros.
+        return int(Decimal(repr(value))) if value.is_integer() and abs(value) < 1e21 else value
+
+    return json.loads(text, parse_int=number, parse_float=number)
 
 
 class Engine:
@@ -73,7 +85,7 @@ class Engine:
         run = WorkflowRun(
             id=new_uuid(),
             spec=spec,
-            input=json.loads(input_json) if input_json else {},
+            input=_as_floats(input_json) if input_json else {},
             metadata=metadata,
             priority=options.get("priority") or spec.priority,
             parent=parent,
@@ -280,6 +292,7 @@ class Engine:
             action()
         for task in self._queue:
             if task.status is Status.QUEUED and not task.waits and now - task.queued_at >= task.spec.schedule_timeout:
+                task.unscheduled = True
                 self._end(task, Status.CANCELLED)
         for worker in tuple(self.workers.values()):
             for task in tuple(worker.tasks):

@@ -86,7 +86,7 @@ class _Rest:
         single = len(run.tasks) == 1
         details: dict[str, Any] = {
             **_common(run),
-            "status": run.status.value,
+            "status": _status(run),
             "input": run.input,
             "output": (list(outputs.values()) or [{}])[0] if single else outputs,
             "createdAt": _time(run.created),
@@ -101,7 +101,7 @@ class _Rest:
         run = self._engine.runs.get(request.match_info["run"])
         if run is None:
             raise web.HTTPNotFound
-        return web.json_response(run.status.value)
+        return web.json_response(_status(run))
 
     async def task(self, request: web.Request) -> web.Response:
         """Return the run of a task."""
@@ -180,13 +180,24 @@ def _common(run: WorkflowRun) -> dict[str, Any]:
     }
 
 
+def _status(run: WorkflowRun) -> str:
+    unscheduled = any(task.unscheduled for task in run.tasks.values())
+    return (Status.FAILED if unscheduled else run.status).value
+
+
+def _status_of_task(task: TaskRun) -> str:
+    if task.unscheduled:
+        return Status.FAILED.value
+    return (Status.RUNNING if task.status is Status.EVICTED else task.status).value
+
+
 def _row(run: WorkflowRun) -> dict[str, Any]:
     """Return a run as a listing shows it; one of several tasks is a row of its own kind."""
     rows = [_summary(task) for task in run.tasks.values()]
     if len(run.spec.tasks) == 1:
         return rows[0]
     outputs = {name: row["output"] for name, row in zip(run.tasks, rows, strict=True)}
-    whole = {"type": "DAG", "taskExternalId": run.id, "status": run.status.value, "output": outputs}
+    whole = {"type": "DAG", "taskExternalId": run.id, "status": _status(run), "output": outputs}
     return {**rows[0], **whole}
 
 
@@ -201,7 +212,7 @@ def _summary(task: TaskRun) -> dict[str, Any]:
         "input": {"input": run.input, "parents": {}, "triggered_by": "manual"},
         "output": json.loads(task.output) if task.output else {},
         "numSpawnedChildren": 0,
-        "status": (Status.RUNNING if task.status is Status.EVICTED else task.status).value,
+        "status": _status_of_task(task),
         "taskExternalId": task.id,
         "taskId": task.number,
         "taskInsertedAt": _time(run.created),

@@ -92,7 +92,10 @@ class LogEntry:
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class TaskRun:
-    """A run of a task; `retry_count` counts its attempts, whatever ended them."""
+    """A run of a task; `retry_count` counts its attempts, whatever ended them.
+
+    `unscheduled`: it found no worker in time, which the REST API shows as a failure and gRPC as a cancel.
+    """
 
     id: str
     number: int
@@ -109,6 +112,7 @@ class TaskRun:
     queued_at: float = 0.0
     times_out_at: float = 0.0
     released: bool = False
+    unscheduled: bool = False
     output: str | None = None
     error: str = ""
     log: list[LogEntry] = field(default_factory=list[LogEntry])

@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from hatchet_sdk import EmptyModel, Hatchet, Worker
+from hatchet_sdk import EmptyModel, Hatchet, V1TaskStatus, Worker
 from hatchet_sdk.runnables.workflow import BaseWorkflow, Standalone, Workflow  # pyright: ignore[reportMissingTypeStubs] - a client of it
 from pydantic import TypeAdapter
 from typing_extensions import override
@@ -31,7 +31,7 @@ from mageflow.backends.base import (
 )
 from mageflow.backends.hatchet.sender import BULK, Asked, Sender
 from mageflow.backends.hatchet.shape import Shape, lenient, shape_of, validator_of
-from mageflow.backends.hatchet.wire import MAX_PAYLOAD, Refusal, request_of
+from mageflow.backends.hatchet.wire import MAX_PAYLOAD, Refusal, check_options, request_of
 from mageflow.backends.hatchet.workflows import Followers, replace_decorators
 from mageflow.backends.hatchet.wrapping import Wrapped, wrap
 from mageflow.config import AcceptParams, in_seconds
@@ -41,6 +41,7 @@ from mageflow.flow.task import TaskDefinition
 logger = logging.getLogger("mageflow.hatchet")
 
 _EXECUTION_TIMEOUT = timedelta(seconds=60)
+_SHOWN = {V1TaskStatus.FAILED: RunState.GONE, V1TaskStatus.CANCELLED: RunState.CANCELED}
 _TIME_IS_UP = "exceeded timeout"
 _THREADS = 1000
 """Plain functions at a time; Hatchet's slots bound them before."""
@@ -186,6 +187,10 @@ class HatchetBackend(Backend):
         return found
 
     @override
+    def check_options(self, options: Mapping[str, Any], where: str) -> None:
+        check_options(options, where)
+
+    @override
     def name_of(self, thing: object) -> str | None:
         return thing.name.removeprefix(self._hatchet.namespace) if isinstance(thing, BaseWorkflow) else None
 
@@ -250,12 +255,14 @@ class HatchetBackend(Backend):
     async def submit(self, batch: Sequence[Dispatch]) -> Sequence[Submission]:
         answers: dict[int, Submission] = {}
         requests: dict[int, Any] = {}
-        unknown = await self._unknown({dispatch.task.name for dispatch in batch})
-        for index, dispatch in enumerate(batch):
-            request = request_of(dispatch, self.namespace, self._hatchet.config.apply_namespace(dispatch.task.name))
+        apply_namespace = self._hatchet.config.apply_namespace
+        names = [apply_namespace(dispatch.task.name, dispatch.options.get("namespace")) for dispatch in batch]
+        unknown = await self._unknown(set(names))
+        for index, (dispatch, name) in enumerate(zip(batch, names, strict=True)):
+            request = request_of(dispatch, self.namespace, name)
             if isinstance(request, Refusal):
                 answers[index] = Submission(verdict=Verdict.REFUSED, reason=request.reason)
-            elif dispatch.task.name in unknown:
+            elif name in unknown:
                 reason = f"no worker ever registered {dispatch.task.name!r} with Hatchet"
                 answers[index] = Submission(verdict=Verdict.RETRY, reason=reason)
             else:
@@ -269,13 +276,12 @@ class HatchetBackend(Backend):
         """Return the names that the engine does not know: it would give their runs an id and forget them."""
         unknown: set[str] = set()
         for name in names - self._known:
-            full = self._hatchet.config.apply_namespace(name)
             try:
-                found = await self._hatchet.workflows.aio_list(workflow_name=full, limit=100)
+                found = await self._hatchet.workflows.aio_list(workflow_name=name, limit=100)
             except Exception as error:  # noqa: BLE001 - the sweeper finds runs that never were, too
                 logger.info("whether Hatchet knows %r cannot be asked: %r", name, error)
                 continue
-            if any(row.name == full for row in found.rows or ()):
+            if any(row.name == name for row in found.rows or ()):
                 self._known.add(name)
             else:
                 unknown.add(name)
@@ -296,8 +302,32 @@ class HatchetBackend(Backend):
         for start in range(0, len(runs), _ASKED_AT_ONCE):
             page = runs[start : start + _ASKED_AT_ONCE]
             answers = await asyncio.gather(*(self._sender.ask(run.manager_run) for run in page))
-            findings.extend(_judged(run, asked) for run, asked in zip(page, answers, strict=True))
+            findings.extend([await self._judged(run, asked) for run, asked in zip(page, answers, strict=True)])
         return findings
+
+    async def _judged(self, run: ManagerRun, asked: Asked) -> Finding:
+        """Judge a run of which no code has begun.
+
+        Time that was up before any code began went by on a broken connection to the worker. A run of several tasks may
+        be served without MageFlow.
+        """
+        finding, state = asked.finding, asked.finding.state
+        if state is RunState.CANCELED and run.age >= asked.patience - 1:
+            return Finding(state=await self._state_of_canceled(run))
+        if state is RunState.UNKNOWN or (state is RunState.RUNNING and asked.of_workflow):
+            return Finding(state=RunState.QUEUED)
+        if state is RunState.FAILED and _TIME_IS_UP in finding.reason and not asked.of_workflow:
+            return replace(finding, state=RunState.LOST)
+        return finding
+
+    async def _state_of_canceled(self, run: ManagerRun) -> RunState:
+        """Tell a cancel by a user from one by the engine, because no worker took the run: its pages show a failure."""
+        try:
+            status = await self._hatchet.runs.aio_get_status(run.manager_run)
+        except Exception as error:  # noqa: BLE001 - it is asked again later
+            logger.info("what became of run %s cannot be asked: %r", run.manager_run, error)
+            return RunState.QUEUED
+        return _SHOWN.get(status, RunState.QUEUED)
 
     @override
     async def interrupt(self, runs: Sequence[ManagerRun]) -> None:
@@ -306,21 +336,6 @@ class HatchetBackend(Backend):
 
 def _seconds(given: Any, default: timedelta) -> float:
     return given.total_seconds() if isinstance(given, timedelta) else default.total_seconds()
-
-
-def _judged(run: ManagerRun, asked: Asked) -> Finding:
-    """Judge a run of which no code has begun.
-
-    A cancel by the engine, for a run that found no worker in its time, is none by a user. Time that was up before any
-    code began went by on a broken connection to the worker. A run of several tasks may be served without MageFlow.
-    """
-    if asked.finding.state is RunState.CANCELED and run.age >= asked.patience - 1:
-        return Finding(state=RunState.GONE)
-    if asked.finding.state is RunState.UNKNOWN or (asked.finding.state is RunState.RUNNING and asked.of_workflow):
-        return Finding(state=RunState.QUEUED)
-    if asked.finding.state is RunState.FAILED and _TIME_IS_UP in asked.finding.reason and not asked.of_workflow:
-        return replace(asked.finding, state=RunState.LOST)
-    return asked.finding
 
 
 def _keep_schema(task: BaseWorkflow[Any], validator: Any) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+from hatchet_sdk import TriggerWorkflowOptions
 from hatchet_sdk.contracts.v1.shared.trigger_pb2 import DesiredWorkerLabels, TriggerWorkflowRequest
-from pydantic_core import to_json
+from pydantic import ValidationError
+from pydantic_core import from_json, to_json
 
 from mageflow.backends.base import Delivery
+from mageflow.errors import InvalidArgumentError
 from mageflow.flow.command import Dispatch
 from mageflow.flow.ids import id_of, key_of
 
@@ -22,6 +24,9 @@ DISPATCH = "mageflow_dispatch"
 ATTEMPT = "mageflow_attempt"
 PATIENCE = "mageflow_schedule_timeout"
 """Names in the metadata of a run; its dashboard finds runs by them."""
+EXACT = "mageflow_exact"
+"""The fields of the message that hold numbers which Hatchet's engine changes, as a text that it leaves alone."""
+_NAMES = frozenset({KEY, FLOW, CONTAINER, WORKFLOW, DISPATCH, ATTEMPT, PATIENCE, EXACT})
 
 VALUE = "mageflow_result"
 """Hatchet takes mappings alone as outputs: any other value stands under this name."""
@@ -32,6 +37,11 @@ MAX_MESSAGE = 4 * 1024 * 1024
 """Bytes of a request; larger ones are refused, and a run with a larger output never ends."""
 _ROOM = 64 * 1024
 MAX_PAYLOAD = MAX_MESSAGE - _ROOM
+_NOT_FOR_FLOWS = {
+    "sticky": "none: a flow's run has no parent whose worker it could take; `desired_worker_id` names a worker",
+    "key": "none: Hatchet's engine never gets it; a signature is found by its own key",
+}
+_EXACT_INTEGERS = 2**53
 _NULL = b"\\u0000"
 
 
@@ -40,6 +50,11 @@ class Refusal:
     """Why a dispatch can never be submitted."""
 
     reason: str
+
+
+def metadata_of_user(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the metadata of a run without ours."""
+    return {name: value for name, value in metadata.items() if name not in _NAMES}
 
 
 def delivery_of(metadata: Mapping[str, Any], namespace: str, retry_count: int, run: str) -> Delivery | None:
@@ -53,12 +68,30 @@ def delivery_of(metadata: Mapping[str, Any], namespace: str, retry_count: int, r
     return Delivery(id=id_of(namespace, key), dispatch=dispatch, attempt=used, manager_run=run)
 
 
+def check_options(options: Mapping[str, Any], where: str) -> None:
+    """Refuse what `TriggerWorkflowOptions` does not have, or has for its own client alone."""
+    for name, given in options.items():
+        if name not in TriggerWorkflowOptions.model_fields:
+            raise InvalidArgumentError(where, "the fields of Hatchet's TriggerWorkflowOptions", repr(name))
+        if given and name in _NOT_FOR_FLOWS:
+            raise InvalidArgumentError(f"{where}, field {name!r}", _NOT_FOR_FLOWS[name], repr(given))
+    try:
+        TriggerWorkflowOptions.model_validate(options)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        field = ".".join(str(part) for part in problem["loc"])
+        raise InvalidArgumentError(f"{where}, field {field!r}", problem["msg"], repr(problem["input"])) from error
+
+
 def request_of(dispatch: Dispatch, namespace: str, workflow: str) -> TriggerWorkflowRequest | Refusal:
     """Return the request of a dispatch, or why the engine would never take it."""
     options = dispatch.options
     message = to_json(dict(dispatch.message))
-    if len(message) > MAX_PAYLOAD:
-        return Refusal(reason=f"its message has {len(message)} bytes, Hatchet takes {MAX_PAYLOAD}")
+    changed = {name: value for name, value in dispatch.message.items() if _is_changed(value)}
+    exact = to_json(changed) if changed else b""
+    size = len(message) + len(exact)
+    if size > MAX_PAYLOAD:
+        return Refusal(reason=f"its message has {size} bytes, Hatchet takes {MAX_PAYLOAD}")
     if has_null(message):
         return Refusal(reason="its message holds the character \\u0000, which Hatchet's database cannot")
     labels = dispatch.task.labels
@@ -66,11 +99,12 @@ def request_of(dispatch: Dispatch, namespace: str, workflow: str) -> TriggerWork
         **labels.get("metadata", {}),
         **options.get("additional_metadata", {}),
         **_metadata(dispatch, namespace),
+        **({EXACT: exact.decode()} if exact else {}),
     }
     return TriggerWorkflowRequest(
         name=workflow,
         input=message.decode(),
-        additional_metadata=json.dumps(metadata),
+        additional_metadata=to_json(metadata).decode(),
         priority=options.get("priority"),
         parent_id=options.get("parent_id"),
         parent_task_run_external_id=options.get("parent_step_run_id"),
@@ -79,6 +113,22 @@ def request_of(dispatch: Dispatch, namespace: str, workflow: str) -> TriggerWork
         desired_worker_id=options.get("desired_worker_id"),
         desired_worker_labels=_labels_of(options.get("desired_worker_label")),
     )
+
+
+def _is_changed(value: Any) -> bool:
+    """Whether a value holds a number that is another when it was a float of 64 bits and lost its point where it can."""
+    if isinstance(value, float):
+        return value.is_integer()
+    if isinstance(value, int):
+        return abs(value) > _EXACT_INTEGERS
+    if isinstance(value, Mapping):
+        return any(map(_is_changed, cast("Mapping[str, Any]", value).values()))
+    return isinstance(value, (list, tuple)) and any(map(_is_changed, cast("Sequence[Any]", value)))
+
+
+def exact_fields(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of the message that the engine changed, as they were."""
+    return from_json(metadata.get(EXACT, "{}"))
 
 
 def _metadata(dispatch: Dispatch, namespace: str) -> dict[str, str]:

@@ -14,12 +14,13 @@ from typing import Any, Protocol, TypeVar
 
 from hatchet_sdk import Context, DurableContext, NonRetryableException
 from hatchet_sdk.exceptions import RetryAfterException
+from hatchet_sdk.runnables.contextvars import ctx_additional_metadata  # pyright: ignore[reportMissingTypeStubs]
 from pydantic import BaseModel
 
 from mageflow.backends.base import Delivery, Execution, Finding, Host, RunState
 from mageflow.backends.hatchet.output import as_output, output_type, shown
 from mageflow.backends.hatchet.shape import Invalid, Shape, plain_arguments, raw_input
-from mageflow.backends.hatchet.wire import NOTE, WORKFLOW, delivery_of
+from mageflow.backends.hatchet.wire import NOTE, WORKFLOW, delivery_of, exact_fields, metadata_of_user
 from mageflow.backends.hatchet.workflows import Followers
 
 logger = logging.getLogger("mageflow.hatchet")
@@ -136,6 +137,8 @@ class _Run:
         delivery = delivery_of(ctx.additional_metadata, self._engine.namespace, ctx.retry_count, run)
         if delivery is None or self._engine.host is None:
             return await self._plain(message, run)
+        # What it runs by Hatchet inherits the metadata, and is no delivery of this signature.
+        ctx_additional_metadata.set(metadata_of_user(ctx.additional_metadata))
         if WORKFLOW in ctx.additional_metadata:
             return await self._step(self._engine.host, delivery, message)
         answer = await self._begin(self._engine.host, delivery)
@@ -235,7 +238,8 @@ class _Run:
 
     def _values(self, message: Any) -> dict[str, Any]:
         raw = raw_input.get()
-        return dict(raw) if raw is not None else _values_of(message)
+        values = dict(raw) if raw is not None else _values_of(message)
+        return {**values, **exact_fields(self._ctx.additional_metadata)}
 
     async def _failed(self, execution: Execution, delivery: Delivery, error: BaseException) -> Any:
         """Record that an attempt failed, before Hatchet learns of it; raise what Hatchet is to show."""

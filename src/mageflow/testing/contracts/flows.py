@@ -71,17 +71,15 @@ class FlowContract(Contract):
 
     async def test_failure_budget(self, stage: Stage) -> None:
         """At the n-th failed member the swarm fails, once; running members are stopped where that was asked for."""
-        members = [
-            await stage.client.asign("wait", gate="never"),
-            *[await stage.client.asign("fail") for _ in range(2)],
-        ]
         swarm = await stage.client.aswarm(
-            [*members, *[await stage.client.asign("echo") for _ in range(3)]],
+            [await stage.client.asign("wait", gate="never")],
             config=SwarmConfig(max_concurrency=2, stop_after_n_failures=2, on_stop="interrupt"),
             error_callbacks=["on-error"],
-            is_swarm_closed=True,
         )
-        error = await stage.failure(await swarm.aio_run_no_wait())
+        handle = await swarm.aio_run_no_wait()
+        await stage.noted("wait", "never started")
+        await swarm.aio_run_in_swarm(["fail", "fail", "echo", "echo", "echo"])
+        error = await stage.failure(handle)
         assert error.type == "BrokenError"
         await stage.noted("wait", "never stopped")
         [note] = await stage.settled("on-error", 1)

@@ -144,6 +144,7 @@ class SteeringContract(Contract):
         members = [await stage.client.asign("wait", gate=f"g{n}") for n in range(4)]
         swarm = await stage.client.aswarm(members, config=SwarmConfig(max_concurrency=2), is_swarm_closed=True)
         handle = await swarm.aio_run_no_wait()
+        await stage.noted("wait", "g0 started")
         await stage.noted("wait", "g1 started")
         await swarm.cancel()
         await eventually(

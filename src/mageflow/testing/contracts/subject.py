@@ -45,6 +45,7 @@ class Subject:
         context: the type of the context that functions get for `AcceptParams.CTX_ONLY`; `None`: there is none.
         delay_option: the option of a start that delays it by seconds; `None`: the task manager cannot.
         priority_option: the option of a start that takes a priority, a higher number first; `None`: it has none.
+        slots: how many queued deliveries `serve` takes before it looks at priorities again, where that is not one.
         lasting_threads: names, or parts of them, of threads that the task manager's client keeps for the process,
             whatever is closed.
     """
@@ -58,4 +59,5 @@ class Subject:
     context: type[Any] | None = None
     delay_option: str | None = None
     priority_option: str | None = None
+    slots: int = 0
     lasting_threads: Collection[str] = ()
