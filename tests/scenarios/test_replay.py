@@ -42,6 +42,19 @@ async def run(made: Made, plan: Any) -> Any:
         return await (await made.client.asign("plan")).aio_run(timeout=15)
 
 
+async def test_order_of_keys_makes_no_other_signature(make_client: MakeClient) -> None:
+    """Arguments are the same in any order of their keys, as the next attempt may get them from a database."""
+    made = Made(make_client())
+
+    async def plan() -> None:
+        names = ["a", "b"] if not made.keys else ["b", "a"]
+        signature = await made.client.asign("count", task_identifiers={name: {name: 1, "c": 2} for name in names})
+        made.fail_before_the_last(signature.key)
+
+    await run(made, plan)
+    assert made.keys[0] == made.keys[1]
+
+
 async def test_creation_in_a_retried_task_is_done_once(make_client: MakeClient) -> None:
     """Signatures, chains, swarms, members and copies have the same keys in each attempt; what was started runs once."""
     made = Made(make_client())

@@ -7,8 +7,9 @@ equals; the id follows from that, and writing what exists already changes nothin
 from __future__ import annotations
 
 import hashlib
+import json
 
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 from ulid import ULID
 
 from mageflow.flow.ids import new_id
@@ -32,7 +33,8 @@ class Replay:
         run = self.run
         if run is None:
             return new_id()
-        canonical = to_json([run.id, *description])
+        # A task manager's database may give the keys of a message another order at the next attempt.
+        canonical = json.dumps(from_json(to_json([run.id, *description])), sort_keys=True).encode()
         occurrence = run.made.get(canonical, 0)
         run.made[canonical] = occurrence + 1
         identifier = _derived(run.id, canonical + str(occurrence).encode())

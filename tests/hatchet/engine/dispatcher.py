@@ -176,10 +176,23 @@ class DispatcherService(DispatcherServicer):
             events.put_nowait(event)
 
 
+def _of_database(value: Any) -> Any:
+    """Return a payload as the database gives it back: the keys of each mapping by their length, then by letters."""
+    if isinstance(value, list):
+        return [_of_database(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _of_database(value[key]) for key in sorted(value, key=_place)}
+    return value
+
+
+def _place(key: str) -> tuple[int, str]:
+    return len(key), key
+
+
 def _action(what: str, task: TaskRun, attempt: int) -> pb.AssignedAction:
     run = task.run
     payload = {
-        "input": run.input,
+        "input": _of_database(run.input) if attempt else run.input,
         "parents": {name: json.loads(run.tasks[name].output or "{}") for name in task.spec.parents},
         "overrides": {},
         "user_data": {},
