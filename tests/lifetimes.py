@@ -32,15 +32,15 @@ class Lifetimes:
         counts: dict[Node, int] = {}
         drafted = (node for parts in self.drafts.values() for node in parts)
         for node in (*self.nodes(), *drafted):
-            if not node.expiring:
-                for template in (*node.success, *node.failure):
+            if not node.expiring and (node.recorded or not node.is_item):
+                for template in (*node.success, *node.failure, *filter(None, [node.template])):
                     counts[template] = counts.get(template, 0) + 1
         return counts
 
     def unstarted(self) -> list[Node]:
         """Roots that nobody has started."""
         waiting = [root for root in self.roots if root.status == "p" and not (root.gone or root.told or root.draft)]
-        return [root for root in waiting if root.container is None]
+        return [root for root in waiting if root.container is None and not root.owned]
 
     def never_started(self) -> list[Node]:
         """Roots that go when their time is over; a marked one has a timer instead."""
@@ -62,9 +62,11 @@ class Lifetimes:
                 break
             for node in expired.tree():
                 node.expiring = True
+            for template in self._left_templates(expired):
+                template.expiring, template.removed = True, expired.removed
         for root in [root for root in self.roots if root.removed and root.expiring]:
-            self.vanish(root)
             self.removed.append(root)
+            self.vanish(root)
 
     def forget_unstarted(self, root: Node) -> None:
         """What was never started has reached its age."""
@@ -74,6 +76,16 @@ class Lifetimes:
 
     def vanish(self, root: Node) -> None:
         """The records of an expiring flow are gone."""
+        if root not in self.roots:
+            return
         for node in root.tree():
             node.expiring = node.gone = True
         self.roots.remove(root)
+        for template in self._left_templates(root):
+            self.vanish(template)
+
+    def _left_templates(self, root: Node) -> list[Node]:
+        """What the maps of a flow that is over ran for each item: it goes with the last of them."""
+        named = self.references()
+        templates = [node.template for node in root.tree() if node.template is not None]
+        return [one for one in dict.fromkeys(templates) if one in self.roots and not named.get(one)]

@@ -4,6 +4,8 @@ The scripts of `mageflow.store` are compared with this model after each step. It
 continue rows; what an event does is done when `settle` returns.
 """
 
+# size: each event of the store is one method, and they share what refuses it
+
 from __future__ import annotations
 
 from tests.node import Node
@@ -62,7 +64,7 @@ class Model(Transitions):
             return "not_found"
         if node.draft:
             return "illegal"
-        if node.container is not None and node.container.kind != "s":
+        if node.container is not None and (node.container.kind != "s" or node.is_item):
             return "illegal"
         if node.effective == "c":
             return "illegal"
@@ -127,12 +129,32 @@ class Model(Transitions):
             return "not_found"
         if swarm.kind != "s":
             return "not_a_swarm"
+        if swarm.template is not None:
+            return "illegal"
+        return self._cannot_take(swarm, count)
+
+    def _cannot_take(self, swarm: Node, count: int) -> str | None:
         if swarm.effective == "c":
             return "swarm_canceled"
         if swarm.ended or swarm.closed:
             return "swarm_closed"
         if swarm.room is not None and len(swarm.members) + count > swarm.room:
             return "too_many"
+        return None
+
+    def add_items(self, target: Node, items: list[Node]) -> str | None:
+        """New items for a map; all or none. They stand in its queue from the first."""
+        if target.gone:
+            return "not_found"
+        if target.template is None:
+            return "illegal"
+        if refused := self._cannot_take(target, len(items)):
+            return refused
+        for item in items:
+            item.container, item.told = target, True
+        target.members.extend(items)
+        target.queue.extend(items)
+        self._refill(target)
         return None
 
     def close(self, swarm: Node) -> str | None:
@@ -187,6 +209,7 @@ class Model(Transitions):
         return None
 
     def _steer_living(self, node: Node, verb: str) -> None:
+        node.recorded = node.is_item
         if verb in {"suspend", "interrupt"}:
             self._set_mark(node, verb[0])
         elif verb == "cancel":
@@ -237,6 +260,9 @@ class Model(Transitions):
     def _current(self, task: Node, run: int) -> str | None:
         if task.gone:
             return "gone"
+        if task.is_item and not task.recorded:
+            self.forget_overtaken(task, run)
+            return "ended"
         if task.run != run:
             self.forget_overtaken(task, run)
             return "superseded"

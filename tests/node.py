@@ -86,6 +86,12 @@ class Node:
     opened_by: str | None = None
     queue: list[Node] = field(default_factory=list["Node"])
     holding: list[Node] = field(default_factory=list["Node"])
+    # a map: the signature of which each item, a member of it, is a copy
+    template: Node | None = None
+    owned: bool = False
+    """Whether it is such a template: it goes with its map."""
+    recorded: bool = False
+    """Whether an item has a record: from its turn, or a verb of steering, until it is done and nothing hangs on it."""
     done: int = 0
     failed: int = 0
     canceled_early: int = 0
@@ -95,6 +101,11 @@ class Node:
     def ended(self) -> bool:
         """Whether nothing can follow, marks aside."""
         return self.status in "dfc"
+
+    @property
+    def is_item(self) -> bool:
+        """Whether it is an item of a map."""
+        return self.container is not None and self.container.template is not None
 
     @property
     def above(self) -> Iterator[Node]:

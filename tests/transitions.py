@@ -93,6 +93,7 @@ class Transitions(Lifetimes):
             if swarm.bound is not None and swarm.slots_taken >= swarm.bound:
                 return
             member = swarm.queue.pop(0)
+            member.recorded = member.is_item
             if member.ended:
                 continue
             if member.slot and (held := member.held) is not None:
@@ -280,6 +281,8 @@ class Transitions(Lifetimes):
             self._fire(node, node.failure)
         if node.container is not None and not quietly:
             self._member_ended(node.container, node)
+        if node.is_item and status == "d":
+            node.recorded = bool(node.by or node.fired or node.holds)
 
     def _end_members(self, node: Node, status: str, reason: str | None, *, failed: bool) -> None:
         """What the end of a signature ends below it."""

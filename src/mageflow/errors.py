@@ -321,13 +321,14 @@ class OutsideTransactionError(MageflowError):
 class SignatureNotFoundError(MageflowError, KeyError):
     """No signature has this key: it is wrong, was removed, or its lifetime is over."""
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: str, reason: str = "the key is wrong, or its lifetime is over") -> None:
         self.key = key
+        self.reason = reason
         super().__init__(key)
 
     @override
     def __str__(self) -> str:
-        return f"no signature {self.key!r}: the key is wrong, or its lifetime is over"
+        return f"no signature {self.key!r}: {self.reason}"
 
 
 class BrokenRecordError(MageflowError):

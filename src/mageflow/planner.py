@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from mageflow.config import MageflowConfig, SwarmConfig
 from mageflow.dispatch.catalog import Catalog
-from mageflow.errors import ChainTooShortError, TooManyTasksError, UnrecognizedTaskError
+from mageflow.errors import ChainTooShortError, IllegalMoveError, TooManyTasksError, UnrecognizedTaskError
 from mageflow.flow.checks import check_mapping, check_model, check_task, check_text, list_of
 from mageflow.flow.choice import check_cases, choice_of
 from mageflow.flow.ids import PREFIX, id_of, key_of
@@ -20,6 +20,7 @@ from mageflow.flow.signature import Change, Claim, Members, NewSignature
 from mageflow.flow.status import Kind
 from mageflow.run.replay import Replay
 from mageflow.run.tasks import Tasks
+from mageflow.store.codec import Record
 
 _ROLES = ("member", "success callback", "error callback", "task")
 
@@ -174,6 +175,27 @@ class Planner:
         body = Body(name=name, kwargs=plain(kwargs, "an argument of a map"))
         settings = {**_swarm_settings(config), "cl": 0}
         return await self._plan(Kind.SWARM, body, template=task, success=success, failure=failure, settings=settings)
+
+    def own_template(self, plan: Plan, given: Record) -> Plan:
+        """Return the plan of a map with a copy of the signature that was given for its items: it may go before the map.
+
+        Raises:
+            IllegalMoveError: it is a container.
+        """
+        key = key_of(self._config.namespace, given.id)
+        if given.kind is not Kind.TASK:
+            raise IllegalMoveError(key, "map", "a map runs a task for each item, no container")
+        template = NewSignature(
+            id=self._replay.part(plan.root.id, "item", 0),
+            kind=given.kind,
+            body=given.body.encode(key, self._config.payload_limit),
+            task_name=given.body.name,
+            success=given.success,
+            failure=given.failure,
+            settings={"tp": 1},
+        )
+        root = replace(plan.root, settings={**plan.root.settings, "it": template.id})
+        return replace(plan, root=root, changes=[template, *plan.changes[:-1], root])
 
     async def switch(
         self,

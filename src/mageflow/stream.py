@@ -35,7 +35,8 @@ class ResultStream(AsyncIterator[Out], Generic[Out]):
     Raises:
         FlowFailedError, FlowCanceledError: at the end, where the map did not succeed.
         IllegalMoveError: the signature is no map.
-        SignatureNotFoundError: it is gone: it was kept `done_ttl` after its end.
+        SignatureNotFoundError: it is gone: it was kept `done_ttl` after its end. Where that happens to a reader that is
+            slower than that, what is left is not given in part.
     """
 
     def __init__(self, session: Session, identifier: str, start: int, *, ordered: bool) -> None:
@@ -44,6 +45,7 @@ class ResultStream(AsyncIterator[Out], Generic[Out]):
         self._id = identifier
         self._next = start
         self._ordered = ordered
+        self._was_there = False
         self._found: deque[tuple[int, int, bytes]] = deque()
         self.position = start
         self.index = -1
@@ -79,10 +81,18 @@ class ResultStream(AsyncIterator[Out], Generic[Out]):
         """Return the record of the map; what had ended by then is found by what is read after it."""
         [record] = await (await self._session.store()).read([self._id])
         if record is None:
-            raise SignatureNotFoundError(self._session.key(self._id))
+            raise self._too_late() if self._was_there else SignatureNotFoundError(self._session.key(self._id))
+        self._was_there = True
         if "it" not in record.fields:
             raise IllegalMoveError(self._session.key(self._id), "stream the results of", "it is no map")
         return record
+
+    def _too_late(self) -> SignatureNotFoundError:
+        reason = (
+            f"it ended, and was gone before this stream, at position {self._next}, had read all of it: results of a "
+            "map are kept `done_ttl` after its end, slow readers need a longer one"
+        )
+        return SignatureNotFoundError(self._session.key(self._id), reason)
 
     async def _in_order(self, record: Record) -> bool:
         """Read on to the first item that has not ended; return whether there are more."""
@@ -93,6 +103,8 @@ class ResultStream(AsyncIterator[Out], Generic[Out]):
             limit -= int(await store.command("LLEN", store.keys.waiting_items(self._id)))
         indices = range(self._next, min(self._next + PAGE, limit))
         for index, (status, value) in zip(indices, await results.of_items(self._id, indices), strict=True):
+            if status is None:
+                raise self._too_late()
             if not (status.ended or record.status.ended):
                 return True
             self._next = index + 1
@@ -106,7 +118,9 @@ class ResultStream(AsyncIterator[Out], Generic[Out]):
             "LRANGE", store.keys.done_items(self._id), self._next, self._next + PAGE - 1
         )
         indices = [int(index) for index in ended]
-        for index, (_, value) in zip(indices, await results.of_items(self._id, indices), strict=True):
+        for index, (status, value) in zip(indices, await results.of_items(self._id, indices), strict=True):
+            if status is not Status.DONE:
+                raise self._too_late()
             self._next += 1
             self._found.append((index, self._next, value))
         return bool(indices)

@@ -13,6 +13,7 @@ from mageflow.dispatch.repair import Report
 from mageflow.errors import SignatureNotFoundError, TaskNameError, TransactionError
 from mageflow.flow.checks import check_items, check_mapping
 from mageflow.flow.ids import id_of
+from mageflow.flow.signature import NewSignature
 from mageflow.flow.status import Status
 from mageflow.planner import Plan, listed
 from mageflow.session import Session
@@ -173,7 +174,7 @@ class Verbs:
         or this process dies, the map stays open with what was written: `load_signature` and `add_items` go on.
 
         Args:
-            task: a name, task object or function; or a task signature, of which each item runs a copy.
+            task: a name, task object or function; or a task signature, of which each item runs a copy: as it is now.
             items: messages: models or mappings. Without them the map is open and empty; see `MapSignature.add_items`.
             task_name: what you call it.
             success_callbacks: started with the list of results; `success` is the same.
@@ -201,6 +202,9 @@ class Verbs:
             failure=listed(error_callbacks, error),
             config=SwarmConfig.model_validate({} if config is None else config),
         )
+        template = str(plan.root.settings["it"])
+        if template not in {change.id for change in plan.changes if isinstance(change, NewSignature)}:
+            plan = (await self._session.planner()).own_template(plan, await self._session.read(template))
         made = MapSignature[Any, Any](self._session, *await self._created(plan))
         if items is not None:
             await made.add_items(items)

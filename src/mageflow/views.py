@@ -82,19 +82,31 @@ async def why(store: Store, identifier: str) -> Wait | None:
 
 
 async def members(store: Store, container: str, status: Status | None = None) -> AsyncIterator[Record]:
-    """Yield the members of a container in order; the items of a map too. Two round trips for each 100."""
-    async for page in _pages(store, container):
+    """Yield the members of a container in order; the items of a map too. Two round trips for each 100.
+
+    Of a map it looks at every item, where only the failed or the active are asked for at those that have a record.
+    """
+    async for page in _pages(store, container, status):
         for record in await store.read(page):
             if record is not None and status in (None, record.status):
                 yield record
 
 
-async def _pages(store: Store, container: str) -> AsyncIterator[list[str]]:
+async def _pages(store: Store, container: str, status: Status | None) -> AsyncIterator[list[str]]:
     start = 0
     while page := await store.command("LRANGE", store.keys.members(container), start, start + CHUNK - 1):
         start += len(page)
         yield [text(member) for member in page]
     [record] = await store.read([container]) if start == 0 else [None]
-    total = record.number("nm") if record is not None and "it" in record.fields else 0
+    if record is None or "it" not in record.fields:
+        return
+    if status in {Status.FAILED, Status.ACTIVE}:
+        # One may be done, and have no record any more, while this goes on: by index, not by place.
+        key, above = store.keys.recorded_items(container), "-inf"
+        while page := await store.command("ZRANGEBYSCORE", key, above, "+inf", "LIMIT", 0, CHUNK):
+            yield [text(item) for item in page]
+            above = f"({text(page[-1]).rpartition('#')[2]}"
+        return
+    total = record.number("nm")
     for first in range(0, total, CHUNK):
         yield [item_id(container, index) for index in range(first, min(first + CHUNK, total))]

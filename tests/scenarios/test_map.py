@@ -135,6 +135,15 @@ async def test_success_callback_gets_all_results(stage: Stage) -> None:
     assert sorted(message["mageflow_results"] for message in stage.got("note")) == [2 * n for n in range(150)]
 
 
+async def test_signature_of_the_items_may_go_before_the_map(stage: Stage, server: Server) -> None:
+    """A map has a copy of its own of the signature that it was given; that one may be changed, used and removed."""
+    each = await stage.client.asign("echo", a=1)
+    mapped = await stage.client.amap(each, [{"b": 1}, {"b": 2}])
+    await each.kwargs.aupdate(a=2)
+    await each.remove()
+    assert await mapped.aio_run(timeout=10) == [{"a": 1, "b": 1}, {"a": 1, "b": 2}]
+
+
 async def test_messages_merge(stage: Stage) -> None:
     """An item gets the map's message, the map's arguments, the task's, then its own."""
     each = await stage.client.asign("echo", b=2, c=2, d=2)

@@ -204,3 +204,16 @@ async def test_waiting_items_are_small(idle: Stage, server: Server) -> None:
 def _memory(connection: redis.Redis, key: str) -> int:
     size: Any = connection.memory_usage(key, samples=0)
     return int(size)
+
+
+async def test_item_is_no_callback(stage: Stage) -> None:
+    """An item is its map's alone: named as a callback it is refused, before its turn and afterwards; its copy is not."""
+    mapped = await stage.client.amap("echo", [{"a": 1}])
+    for _ in range(2):
+        item = await mapped.item(0)
+        with pytest.raises(errors.IllegalMoveError, match="it is an item of a map"):
+            await stage.client.asign("echo", success_callbacks=[item])
+        if item.task_status.value == "pending":
+            assert await mapped.aio_run(timeout=10) == [{"a": 1}]
+    copy = await (await mapped.item(0)).aduplicate()
+    assert (await stage.client.asign("echo", success_callbacks=[copy])).success_callbacks == (copy.key,)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from mageflow.flow.signature import Verb
 from tests.node import Node
+from tests.store.map_play import add_items, create_map
 from tests.store.sketch import (
     CHOICES_OF_SWITCHES,
     Numbers,
@@ -257,7 +258,7 @@ def _what_replaces(world: World, numbers: Numbers, task: Node) -> Node | None:
     if sort >= 10:
         return numbers.one(nodes_of(world))
     if sort >= 7:
-        roots = [root for root in world.model.roots if root in world.ids and not root.gone]
+        roots = [root for root in world.model.roots if root in world.ids and not (root.gone or root.owned)]
         return numbers.one([root for root in roots if root is not task.root] or roots)
     if len(world.ids) > 60:
         return None
@@ -406,8 +407,20 @@ def expire_drafts(world: World, numbers: Numbers) -> None:
 
 
 VERBS_OF_STEERING: Sequence[Verb] = ("suspend", "resume", "interrupt", "cancel", "remove")
-GROWING = {"create", "begin", "container", "add"}
-DRAINED = {"create", "container", "run", "run_member", "add", "close", "abandon", "age", "pass_time"}
+GROWING = {"create", "begin", "container", "add", "create_map", "add_items"}
+DRAINED = {
+    "create",
+    "container",
+    "create_map",
+    "add_items",
+    "run",
+    "run_member",
+    "add",
+    "close",
+    "abandon",
+    "age",
+    "pass_time",
+}
 VERBS: dict[str, Callable[[World, Numbers], None]] = {
     verb.__name__: verb
     for verb in (
@@ -470,3 +483,6 @@ STEERED_WEIGHTS = {
     "finish_any": 2,
 }
 STEERED_CHOICES = [verb for verb in VERBS for _ in range(STEERED_WEIGHTS.get(verb, 1))]
+VERBS.update({verb.__name__: verb for verb in (create_map, add_items)})
+MAP_CHOICES = [*CHOICES, *["create_map"] * 16, *["add_items"] * 6]
+STEERED_MAP_CHOICES = [*STEERED_CHOICES, *["create_map"] * 16, *["add_items"] * 6]

@@ -35,7 +35,7 @@ class Numbers:
 
 def nodes_of(world: World) -> list[Node]:
     """Return all that is there."""
-    return [node for node in world.model.nodes() if node in world.ids]
+    return [node for node in world.model.nodes() if node in world.ids and not node.owned]
 
 
 def size_of(node: Node) -> int:
@@ -50,7 +50,8 @@ def reaches(node: Node, swarm: Node) -> bool:
 
 def templates(world: World, numbers: Numbers) -> list[Node]:
     """Draw callbacks, of what nobody has started."""
-    named = [root for root in world.model.unstarted() if size_of(root) <= 8]
+    free = (root for root in world.model.unstarted() if not any(node.template for node in root.tree()))
+    named = [root for root in free if size_of(root) <= 8]
     count = (0, 1, 0, 1, 2)[numbers.below(5)] if named else 0
     return [template for _ in range(count) if (template := numbers.one(named)) is not None]
 

@@ -72,15 +72,35 @@ class Snapshot:
 
     @cached_property
     def records(self) -> dict[str, Hash]:
-        """Records by id."""
-        return {name[2:]: record for name, record in self.hashes.items() if name.startswith("s:")}
+        """Records by id; items of maps that have none are there as they read."""
+        written = {name[2:]: record for name, record in self.hashes.items() if name.startswith("s:")}
+        items = (item for name, record in written.items() if "it" in record for item in self.items(name))
+        return written | {item: self._unwritten(item) for item in items if item not in written}
+
+    def items(self, identifier: str) -> list[str]:
+        """Return the ids of the items of a map."""
+        return [f"{identifier}#{index}" for index in range(int(self.hashes[f"s:{identifier}"]["nm"]))]
+
+    def waiting_items(self, identifier: str) -> list[str]:
+        """Return those that have not had their turn: the last ones."""
+        waiting = len(self.lists.get(f"i:{identifier}", []))
+        return self.items(identifier)[-waiting:] if waiting else []
+
+    def _unwritten(self, item: str) -> Hash:
+        """Return what stands for an item of a map without a record: it waits, or is done and its result is kept."""
+        name, _, index = item.partition("#")
+        waits = item in self.waiting_items(name)
+        assert waits or str(int(index) % 100) in self.hashes[f"r:{name}:{int(index) // 100}"], item
+        return {"k": "t", "st": "p" if waits else "d", "c": name, "rd": "1"}
 
     def record(self, identifier: str) -> Hash:
         """Return a record."""
-        return self.hashes[f"s:{identifier}"]
+        return self.records[identifier]
 
     def entries(self, kind: str, identifier: str) -> list[str]:
         """Return a list: `m` members, `c` fired, `w` waiting, `q` ready."""
+        if kind == "m" and "it" in self.records.get(identifier, ()):
+            return self.items(identifier)
         return self.lists.get(f"{kind}:{identifier}", [])
 
     def slots(self, identifier: str) -> set[str]:

@@ -8,12 +8,13 @@ from hypothesis import strategies as st
 
 from tests.node import Node
 from tests.store.driver import Driver
-from tests.store.play import CHOICES, STEERED_CHOICES, Move, play, wind_up
+from tests.store.play import CHOICES, MAP_CHOICES, STEERED_CHOICES, STEERED_MAP_CHOICES, Move, play, wind_up
 from tests.store.settings import LONG, QUICK, long, moves_of
 from tests.store.world import World
 
 Pace = dict[str, tuple[int, int] | bool]
 MOVES, STEERED_MOVES = moves_of(CHOICES, longest=40), moves_of(STEERED_CHOICES, longest=60)
+MAP_MOVES, STEERED_MAP_MOVES = moves_of(MAP_CHOICES, longest=40), moves_of(STEERED_MAP_CHOICES, longest=50)
 PACES = st.fixed_dictionaries({"parts": st.sampled_from([(100, 20), (5, 2), (1, 1)]), "lazy": st.booleans()})
 WHOLE: Pace = {"parts": (100, 20), "lazy": False}
 
@@ -40,6 +41,38 @@ def test_scripts_do_what_the_model_does(driver: Driver, moves: list[Move], pace:
 @given(moves=STEERED_MOVES)
 def test_steering_does_what_the_model_does(driver: Driver, moves: list[Move]) -> None:
     """The same with marks set and taken away at any moment, and deliveries that are turned away."""
+    live_through(driver, moves, WHOLE)
+
+
+@pytest.mark.timeout(300)
+@settings(QUICK, max_examples=150)
+@given(moves=MAP_MOVES, pace=PACES)
+def test_maps_do_what_the_model_does(driver: Driver, moves: list[Move], pace: Pace) -> None:
+    """The same with maps: an item has a record when the model says so, and is a member like any other."""
+    live_through(driver, moves, pace)
+
+
+@pytest.mark.timeout(300)
+@settings(QUICK, max_examples=150)
+@given(moves=STEERED_MAP_MOVES)
+def test_steering_of_maps_does_what_the_model_does(driver: Driver, moves: list[Move]) -> None:
+    """Maps, and single items of them, are steered at any moment: before their turn, while they run, afterwards."""
+    live_through(driver, moves, WHOLE)
+
+
+@long
+@settings(LONG, max_examples=1500)
+@given(moves=MAP_MOVES, pace=PACES)
+def test_maps_do_what_the_model_does_for_long(driver: Driver, moves: list[Move], pace: Pace) -> None:
+    """The third, often enough to meet what is rare."""
+    live_through(driver, moves, pace)
+
+
+@long
+@settings(LONG, max_examples=1500)
+@given(moves=STEERED_MAP_MOVES)
+def test_steering_of_maps_does_what_the_model_does_for_long(driver: Driver, moves: list[Move]) -> None:
+    """The fourth, often enough to meet what is rare."""
     live_through(driver, moves, WHOLE)
 
 

@@ -182,9 +182,9 @@ def _start(state: Snapshot, identifier: str) -> Wait | None:
         # Its swarm was told to start for it, and waits itself.
         if container is None or container not in state.records:
             return None
-        queued = identifier in state.entries("q", container)
+        queued = identifier in ready_members(state, container)
         swarm = state.record(container)
-        opens = "rd" in swarm or state.records.get(swarm.get("c", ""), {}).get("k", "") in {*"cw"}
+        opens = "rd" in swarm or "it" in swarm or state.records.get(swarm.get("c", ""), {}).get("k", "") in {*"cw"}
         waits = queued and record["st"] == swarm["st"] == "p" and opens
         return Wait("start", container) if waits else None
     if container is None:
@@ -210,7 +210,7 @@ def ready_members(state: Snapshot, swarm: str) -> list[str]:
         count = int(entry[1:])
         members.extend(waiting[:count])
         del waiting[:count]
-    return members
+    return members + [item for item in state.waiting_items(swarm) if "it" in state.record(swarm)]
 
 
 def _told(state: Snapshot, identifier: str) -> bool:

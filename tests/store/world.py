@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from mageflow.config import MageflowConfig, TTLConfig
-from mageflow.flow.signature import Add, Change, Claim, Close, Members, Message, NewSignature, Run, Steer, Verb
+from mageflow.flow.signature import Add, Change, Claim, Close, Items, Members, Message, NewSignature, Run, Steer, Verb
 from mageflow.flow.status import KIND_OF_LETTER, Kind
 from mageflow.store import scripts
 from tests.model import Model
@@ -151,6 +152,8 @@ class World:
         settings: dict[str, int | str] = {} if node.kind == "t" else {"nm": len(node.members)}
         if node.kind == "s":
             numbers = {"mc": node.bound, "sf": node.tolerance, "mt": node.room}
+            if node.template is not None:
+                settings["it"] = self.name(node.template)
             settings |= {"os": "interrupt" if node.interrupts else "finish", "cl": int(node.closed)}
             settings |= {name: value for name, value in numbers.items() if value is not None}
         kind = KIND_OF_LETTER[node.kind]
@@ -187,6 +190,28 @@ class World:
                 member.container = node
         self.model.create(root)
         return None
+
+    def create_map(self, root: Node) -> str | None:
+        """Write a map without items, and what each of them runs."""
+        assert root.template is not None
+        template = self.new(root.template)
+
+        def in_model() -> None:
+            self.model.create(root.template or root)
+            self.model.create(root)
+
+        settings = {**template.settings, "tp": 1}
+        return self.attempt([replace(template, settings=settings), self.new(root)], in_model)
+
+    def add_items(self, target: Node, count: int) -> str | None:
+        """Add items to a map; each is a copy of its template."""
+        name, first = self.name(target), len(target.members)
+        items = [self.model.copy(target.template or Node()) for _ in range(count)]
+        refused = self.attempt([Items(id=name, messages=[b"{}"] * count)], lambda: self.model.add_items(target, items))
+        if refused is None:
+            for place, item in enumerate(items):
+                self._bind(item, f"{name}#{first + place}")
+        return refused
 
     def draft(self, root: Node, claimed: Sequence[Node], size: int, *, complete: bool) -> str | None:
         """Write a signature in chunks under a draft; an incomplete one is left to the sweeper."""

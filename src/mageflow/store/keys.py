@@ -74,6 +74,10 @@ class Keys:
         """List of the items of a map that wait."""
         return self._name(f"i:{identifier}")
 
+    def recorded_items(self, identifier: str) -> str:
+        """Sorted set of the items of a map that have a record, by their index."""
+        return self._name(f"e:{identifier}")
+
     def done_items(self, identifier: str) -> str:
         """List of the indices of the items of a map that are done, in the order of their ends."""
         return self._name(f"y:{identifier}")

@@ -86,17 +86,20 @@ class Results:
             done = [value for status, value in ended if status is Status.DONE]
             values.extend(done)
             size += sum(map(len, done))
+        if len(values) < swarm.number("nd") and (limit is None or size <= limit):
+            # Its records go one after the other: some are gone already.
+            raise SignatureNotFoundError(self._key(swarm.id), "its lifetime ended while its results were read")
         return b"[" + b",".join(values) + b"]"
 
-    async def _outcomes(self, swarm: Record, start: int) -> list[tuple[Status, bytes]]:
+    async def _outcomes(self, swarm: Record, start: int) -> list[tuple[Status | None, bytes]]:
         """Return a page of the members of a swarm: status, and result of what is done."""
         if "it" in swarm.fields:
             return await self.of_items(swarm.id, range(start, min(start + CHUNK, swarm.number("nm"))))
         page = await self.store.command("LRANGE", self.store.keys.members(swarm.id), start, start + CHUNK - 1)
         return await self._of_ids([text(member) for member in page])
 
-    async def of_items(self, identifier: str, indices: Iterable[int]) -> list[tuple[Status, bytes]]:
-        """Return the status of items of a map, and the results of those that are done.
+    async def of_items(self, identifier: str, indices: Iterable[int]) -> list[tuple[Status | None, bytes]]:
+        """Return the status of items of a map, and the results of those that are done; of what is gone `None`.
 
         One round trip, and one or more for each 100 items that have not ended, failed, or left something behind.
         """
@@ -104,7 +107,7 @@ class Results:
         found = await self._kept(identifier, wanted)
         missing = [index for index in wanted if index not in found]
         others = await self._of_ids([item_id(identifier, index) for index in missing])
-        outcomes = {index: (Status.DONE, value) for index, value in found.items()}
+        outcomes: dict[int, tuple[Status | None, bytes]] = {i: (Status.DONE, value) for i, value in found.items()}
         outcomes.update(zip(missing, others, strict=True))
         return [outcomes[index] for index in wanted]
 
@@ -123,11 +126,11 @@ class Results:
         ]
         return {index: value for index, value in pairs if value is not None}
 
-    async def _of_ids(self, ids: Sequence[str]) -> list[tuple[Status, bytes]]:
-        outcomes: list[tuple[Status, bytes]] = []
+    async def _of_ids(self, ids: Sequence[str]) -> list[tuple[Status | None, bytes]]:
+        outcomes: list[tuple[Status | None, bytes]] = []
         for record in await self.store.read(ids):
             if record is None or record.status is not Status.DONE:
-                outcomes.append((Status.CANCELED if record is None else record.status, b""))
+                outcomes.append((None if record is None else record.status, b""))
             else:
                 outcomes.append((Status.DONE, await self._of_record(record)))
         return outcomes

@@ -95,6 +95,7 @@ function check.node(change)
     for template in string.gmatch(list, '%S+') do
       local record = rec(template)
       if not record then return refuse('not_found', template) end
+      if item_of(template) then return refuse('illegal', template, 'it is an item of a map, no callback: name a copy of it') end
       height = math.max(height, (heights[template] or num(record, 'h')) + 1)
     end
   end
@@ -444,6 +445,7 @@ end
 
 -- Rows of the node itself are taken out at once; those below when their delivery asks to run.
 local function mark(id, letter)
+  real(id)
   local fields, r = { mk = letter, mw = now }, rec(id)
   if letter == 'i' then fields.sp = call('INCR', P .. 'stamp') end
   put(id, fields)
@@ -455,7 +457,12 @@ local function mark(id, letter)
   if r.c and r.st == 'a' then look_below(id) end
 end
 
-local steering = { cancel = cancel }
+local steering = {}
+
+function steering.cancel(id)
+  real(id)
+  cancel(id)
+end
 
 function steering.suspend(id)
   if not rec(id).mk and held(id) ~= 'i' then mark(id, 's') end
@@ -488,7 +495,6 @@ end
 function write.steer(change)
   local id, verb = change.id, change.verb_of
   if verb ~= 'remove' and ended(rec(id), id) then return end
-  if verb ~= 'resume' then real(id) end
   steering[verb](id)
 end
 
