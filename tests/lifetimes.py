@@ -57,7 +57,7 @@ class Lifetimes:
         while True:
             named = self.references()
             over = (root for root in self.roots if (root.told or root.ended) and self.alive(root) == 0)
-            expired = next((root for root in over if not named.get(root) and not root.expiring), None)
+            expired = next((root for root in over if not root.expiring and self._is_free(root, named)), None)
             if expired is None:
                 break
             for node in expired.tree():
@@ -67,6 +67,13 @@ class Lifetimes:
         for root in [root for root in self.roots if root.removed and root.expiring]:
             self.removed.append(root)
             self.vanish(root)
+
+    def _is_free(self, root: Node, named: dict[Node, int]) -> bool:
+        """Whether nothing names it as a callback but its own flow, which does not keep itself."""
+        inside = (node for node in root.tree() if node.recorded or not node.is_item)
+        templates = {node.template for node in root.tree() if node.template is not None and node.template.owned}
+        lists = [[*node.success, *node.failure] for node in (*inside, *templates)]
+        return named.get(root, 0) <= sum(one.count(root) for one in lists)
 
     def forget_unstarted(self, root: Node) -> None:
         """What was never started has reached its age."""

@@ -207,7 +207,7 @@ def _memory(connection: redis.Redis, key: str) -> int:
 
 
 async def test_item_is_no_callback(stage: Stage) -> None:
-    """An item is its map's alone: named as a callback it is refused, before its turn and afterwards; its copy is not."""
+    """Named as a callback an item is refused, before its turn and afterwards; a copy of it is not."""
     mapped = await stage.client.amap("echo", [{"a": 1}])
     for _ in range(2):
         item = await mapped.item(0)

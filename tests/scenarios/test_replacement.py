@@ -249,3 +249,20 @@ async def test_cancel_of_the_flow_ends_the_replacement(planning: Mageflow, stage
     assert swarm.task_status is Status.CANCELED
     root = server.keys.record(handle.key.rpartition(":")[2])
     await eventually(lambda: server.connection.hget(root, "lv") == b"0", "nothing keeps the flow alive")
+
+
+async def test_loop_by_callback_leaves_nothing(make_client: MakeClient, server: Server) -> None:
+    """A task that returns a signature with itself as callback runs again, and is gone with its flow in the end."""
+    stage = Stage(make_client(ttl={"done_ttl": 0.3}))
+    client, rounds = stage.client, list[int]()
+
+    async def again() -> Any:
+        rounds.append(len(rounds))
+        return await client.asign("echo", success_callbacks=[first]) if len(rounds) < 3 else None
+
+    client.task(name="again")(again)
+    async with client.worker():
+        first = await client.asign("again")
+        await first.aio_run(timeout=10)
+        await eventually(lambda: len(rounds) == 3, "it ran three times")
+        await eventually(lambda: server.flow_keys() == [], "nothing is left", found=server.flow_keys)

@@ -160,6 +160,53 @@ def test_large_block_that_is_refused_leaves_nothing(driver: Driver) -> None:
     wind_up(world)
 
 
+@pytest.mark.parametrize("outcome", ["d", "f"])
+def test_flow_that_names_its_own_root_goes(driver: Driver, outcome: str) -> None:
+    """Where what replaced a task names its root as a callback, the flow does not keep itself; what is outside does."""
+    world = World(driver, budget=1, page=1)
+    root, outer = Node(), Node()
+    for node in (root, Node(success=[root]), outer):
+        world.create(node)
+    world.run(root, with_message=False)
+    world.deliver(world.ids[root], 1, 0)
+    by = Node(success=[root], failure=[root, outer])
+    world.create(by)
+    world.replace(root, 1, by, check=False)
+    world.deliver(world.ids[by], 1, 0)
+    world.finish(by, 1, outcome)
+    world.check()
+    for fired in by.fired:
+        world.deliver(world.ids[fired], 1, 0)
+        world.finish(fired, 1, "d")
+    world.check()
+    assert root.ended
+    assert not root.expiring
+    wind_up(world)
+
+
+def test_cancel_ends_what_was_fired_below_a_replacement(driver: Driver) -> None:
+    """Callbacks that the members of a replacement fired are below the task, too."""
+    world = World(driver)
+    callback, root = Node(), Node(kind="c", members=many(2))
+    world.create(callback)
+    world.create(root)
+    world.run(root, with_message=False)
+    first = root.members[0]
+    world.check()
+    world.deliver(world.ids[first], 1, 0)
+    by = Node(kind="c", members=[Node(success=[callback]), Node()])
+    world.create(by)
+    world.replace(first, 1, by, check=False)
+    world.check()
+    world.deliver(world.ids[by.members[0]], 1, 0)
+    world.finish(by.members[0], 1, "d")
+    world.check()
+    world.steer(root, "cancel")
+    world.check()
+    assert by.members[0].fired[0].status == "c"
+    wind_up(world)
+
+
 def test_nesting_has_a_limit(driver: Driver) -> None:
     """Containers nest 64 deep, not deeper."""
     world = World(driver)

@@ -2,7 +2,7 @@
 
   a  an open swarm in which nothing happens   c  cancel the members of an ended container   g  take back a draft
   k  copy a callback                          r  fill the slots of a swarm                 x  expire a finished flow
-  z  free what is large of an expired container
+  z  free what is large of an expired container   y  count what of an ended flow names its own root, then expire it
   o  the own run of swarms that their members opened   h  go on with what a mark held   u  cancel what is held too long
   e  end what waited for an ended replacement
   n  cancel what an earlier run of an ended task created, nobody started and its last run did not ask for again
@@ -86,6 +86,8 @@ function steps.f()
       call('LPUSH', list, node .. ' ' .. int(behind))
     else
       for _, fired in ipairs(call('LRANGE', P .. 'c:' .. node, 0, -1)) do call('RPUSH', list, fired .. ' 0') end
+      local by = r and r.by and rec(r.by)
+      if by and by.c then call('RPUSH', list, r.by .. ' 0') end
     end
   end
   continue(ARGV[3])
@@ -118,21 +120,29 @@ end
 
 function steps.z() free(id) end
 
--- One visit of a record of a flow that is over: its members come first, a page at a time, then what belongs to it.
+-- Append what is below a record of a flow that is over: its members, a page at a time, then whatever else it led to. Returns
+-- whether it is to be visited again.
+local function list_members(node, offset, list)
+  local members, behind = {}, nil
+  if rec(node).k ~= 't' then members, behind = page_of(node, offset) end
+  if #members > 0 then call('LPUSH', list, node .. ' ' .. int(behind), unpack(members)) end
+  return #members > 0
+end
+
+local function list_others(node, list)
+  local by = rec(node).by
+  if by and rec(by) and rec(by).c then call('RPUSH', list, by) end
+  local fired = call('LRANGE', P .. 'c:' .. node, 0, -1)
+  if #fired > 0 then call('RPUSH', list, unpack(fired)) end
+end
+
+-- One visit of a record of a flow that is over.
 local function expire(node, offset, ttl, list)
   local r = rec(node)
   budget = budget - 1
-  if not r or r.v then return end
-  local members, behind = {}, nil
-  if r.k ~= 't' then members, behind = page_of(node, offset) end
-  if #members > 0 then
-    call('LPUSH', list, node .. ' ' .. int(behind), unpack(members))
-    return
-  end
+  if not r or r.v or list_members(node, offset, list) then return end
   if r.it and expire_results(node, offset, ttl, list) then return end
-  if r.by then call('RPUSH', list, r.by) end
-  local fired = call('LRANGE', P .. 'c:' .. node, 0, -1)
-  if #fired > 0 then call('RPUSH', list, unpack(fired)) end
+  list_others(node, list)
   if call('PTTL', P .. 's:' .. node) < 0 then each_callback(node, forget) end
   local template = r.it and rec(r.it)
   if template and template.tp and num(template, 'rf') <= 0 then call('RPUSH', list, r.it) end
@@ -140,6 +150,34 @@ local function expire(node, offset, ttl, list)
     call('PEXPIRE', P .. key .. node, ttl)
   end
   if num(r, 'nm') > LARGE then free_later(node, tonumber(ttl)) end
+end
+
+-- A flow whose root is named as a callback by its own records is kept by those of others alone.
+function steps.y()
+  local list, r = P .. 'x:' .. id, rec(id)
+  if not r.ri then
+    put(id, { ri = 0 })
+    call('RPUSH', list, id .. ' 0')
+  end
+  local function count(template)
+    if template == id then add(id, 'ri', 1) end
+  end
+  while budget > 0 do
+    local entry = call('LPOP', list)
+    if not entry then
+      call('ZREM', P .. 'out', ARGV[3])
+      return num(r, 'rf') <= num(r, 'ri') and not r.xt and continue('!x:' .. id)
+    end
+    local node, offset = string.match(entry, '^(%S+) ?(%d*)$')
+    budget = budget - 1
+    if rec(node) and not rec(node).v and not list_members(node, tonumber(offset) or 0, list) then
+      list_others(node, list)
+      each_callback(node, count)
+      local template = rec(node).it
+      if template and rec(template) and rec(template).tp then each_callback(template, count) end
+    end
+  end
+  continue(ARGV[3])
 end
 
 function steps.x()

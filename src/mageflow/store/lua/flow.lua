@@ -65,7 +65,7 @@ end
 
 local function live(id, amount)
   local root = top(id)
-  if root and add(root, 'lv', amount) == 0 and num(rec(root), 'rf') <= 0 then continue('!x:' .. root) end
+  if root and add(root, 'lv', amount) == 0 then continue((num(rec(root), 'rf') > 0 and '!y:' or '!x:') .. root) end
 end
 
 local function new_id()
@@ -104,7 +104,7 @@ end
 
 local function forget(template)
   local record = rec(template)
-  if not record or add(template, 'rf', -1) > 0 or record.c or record.tp then return end
+  if not record or add(template, 'rf', -1) > num(record, 'ri') or record.c or record.tp then return end
   if ENDED[record.st] then
     if record.lv == '0' and not record.xt then continue('!x:' .. template) end
   elseif record.st == 'p' and not record.rd then
@@ -339,7 +339,10 @@ end
 local function begin_walk(id, reason, stop, from)
   local r = rec(id)
   local fields = { wr = r.wr or reason, wi = stop and 1 or 0, wc = from or 0 }
-  if r.k == 's' and not r.wc then fields.nc = num(r, 'nm') - num(r, 'nd') - num(r, 'nf') - num(r, 'na') end
+  if r.k == 's' and not r.wc then
+    fields.nc = num(r, 'nm') - num(r, 'nd') - num(r, 'nf') - num(r, 'na')
+    call('ZREM', P .. 'out', '!a:' .. id)
+  end
   put(id, fields)
   if stop and r.t1 then keep_slots(id, 'w') end
   push(walk, id)

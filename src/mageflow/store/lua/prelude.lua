@@ -39,7 +39,7 @@ Fields of a record
   w worker   op last operation   cr lapses   of offers   oa offered at   t0 created   t1 started   t2 ended
   nx must not run again when its worker is lost   sn dispatch that a worker has and has not begun, with the time when that was seen
   in id of the value injected   ie id of the error injected   rs source of the result   es source of the error   re reason
-  rf records that name it as a callback   lv what keeps a root from expiring: itself, fired callbacks, runs
+  rf records that name it as a callback   ri those of them that are in its own flow, counted when that is over   lv what keeps a root from expiring: itself, fired callbacks, runs
   nm members   na active   nd done   nf failed   nc canceled   wc cursor of the cancel walk   wr its reason   wi it stops runs
   xt ttl of the expiry walk   mk mark (s suspended, i interrupted, c canceled)   mw since when   sp stamp of the newest interrupt or cancel   rt stamp at the run's start
   hd on a list of held ones   sl slot given back (0), asked for again (q)   po outcome that waits for the end of a hold
