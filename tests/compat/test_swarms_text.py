@@ -198,7 +198,7 @@ async def test_batch_of_a_thousand_with_failures(desk: Desk) -> None:
     async with desk.at_work():
         handle = await batch_swarm.aio_run_no_wait(ProcessMessage())
         expected = [i for i in range(1000) if i % 21 != 20]
-        assert await handle.result(25) == expected
+        assert await handle.result(200) == expected
         await desk.until("generate-completion-report")
     assert desk.got["generate-completion-report"] == [{"mageflow_results": expected}]
     assert "send-failure-alert" not in desk.got
