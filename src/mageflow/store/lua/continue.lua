@@ -152,9 +152,11 @@ local function expire(node, offset, ttl, list)
   if num(r, 'nm') > LARGE then free_later(node, tonumber(ttl)) end
 end
 
--- A flow whose root is named as a callback by its own records is kept by those of others alone.
+-- A flow whose root is named as a callback by its own records is kept by those of others alone. When the last of those goes
+-- while this counts, the expiry begins anew with the same list.
 function steps.y()
   local list, r = P .. 'x:' .. id, rec(id)
+  if not r or r.xt then return call('ZREM', P .. 'out', ARGV[3]) end
   if not r.ri then
     put(id, { ri = 0 })
     call('RPUSH', list, id .. ' 0')
@@ -166,7 +168,7 @@ function steps.y()
     local entry = call('LPOP', list)
     if not entry then
       call('ZREM', P .. 'out', ARGV[3])
-      return num(r, 'rf') <= num(r, 'ri') and not r.xt and continue('!x:' .. id)
+      return num(r, 'rf') <= num(r, 'ri') and continue('!x:' .. id)
     end
     local node, offset = string.match(entry, '^(%S+) ?(%d*)$')
     budget = budget - 1
@@ -184,7 +186,9 @@ function steps.x()
   local list, r = P .. 'x:' .. id, rec(id)
   if r and not r.xt then
     put(id, { xt = (r.re == 'expired' or r.re == 'removed') and 1 or DONE_TTL[r.k] })
+    call('DEL', list)
     call('RPUSH', list, id .. ' 0')
+    call('ZREM', P .. 'out', '!y:' .. id)
   end
   while budget > 0 do
     local entry = call('LPOP', list)
