@@ -220,7 +220,7 @@ async def measure(rounds: int, large: int, items: int) -> str:
         await redis.flushall()
         print("each broker ...", flush=True)
         rows += await brokers.measure(url, rounds)
-    return render(rows, notes, rounds=rounds, server=version)
+    return render(rows, notes, rounds=rounds, server=f"Valkey {version}")
 
 
 def main() -> None:

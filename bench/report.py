@@ -66,17 +66,25 @@ def counted(what: str, value: float, *, shown: str, budget: float | None = None,
     return Row(what=what, flow=shown, value=value, budget=budget, unit=unit)
 
 
-def render(rows: Sequence[Row], notes: Sequence[str], *, rounds: int, server: str) -> str:
+def render(
+    rows: Sequence[Row],
+    notes: Sequence[str],
+    *,
+    rounds: int,
+    server: str,
+    introduction: str = _INTRODUCTION,
+    packages: Sequence[str] = _PACKAGES,
+) -> str:
     """Return the whole report as Markdown."""
-    packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
+    versions = ", ".join(f"{name} {version(name)}" for name in packages)
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     facts = [
         f"- {datetime.now(UTC):%Y-%m-%d}, {rounds} rounds, load at the end {load}",
         f"- {_processor()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}",
-        f"- Python {platform.python_version()}, Valkey {server}, {packages}",
+        f"- Python {platform.python_version()}, {server}, {versions}",
     ]
     head = ["| | Flow | Bare | Ratio | Budget | Verdict |", "|---|---|---|---|---|---|"]
-    lines = [_INTRODUCTION, "", *facts, "", *head, *(row.line() for row in rows), ""]
+    lines = [introduction, "", *facts, "", *head, *(row.line() for row in rows), ""]
     return "\n".join([*lines, *(f"- {note}" for note in notes), ""])
 
 
