@@ -12,6 +12,7 @@ from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from mageflow.config import MageflowConfig
+from mageflow.run.thread import run_on_loop
 from mageflow.transaction import Entered
 from mageflow.twins import Caller, SyncMap, SyncSignature, SyncSwarm, wrapped
 from mageflow.verbs import Verbs
@@ -53,7 +54,7 @@ class BackgroundLoop:
         if loop is None or thread is None:
             return
         atexit.unregister(self.close)
-        asyncio.run_coroutine_threadsafe(self._tidy(), loop).result()
+        run_on_loop(self._tidy(), loop)
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()

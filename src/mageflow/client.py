@@ -21,6 +21,7 @@ from mageflow.errors import InvalidArgumentError
 from mageflow.flow.checks import check_count, one_of, shown
 from mageflow.host import ClientHost
 from mageflow.registry import add_client
+from mageflow.run.thread import run_on_loop
 from mageflow.session import Session
 from mageflow.store.keys import Keys
 from mageflow.store.link import RedisSource
@@ -116,7 +117,7 @@ class Mageflow(Declarations, Blocking):
     def end_sync(self) -> None:
         loop = self._host.running_loop
         if loop is not None:
-            asyncio.run_coroutine_threadsafe(self.shutdown(), loop).result()
+            run_on_loop(self.shutdown(), loop)
         self._background.close()
 
     @override

@@ -64,8 +64,9 @@ class FlowStreamBroker(RedisStreamBroker):
     def _hand_over(self, message: BrokerMessage) -> bool:
         """Give a message to the receiver of this loop, if that waits and has the task."""
         handed = self._handed
-        here = handed is not None and handed.get_loop() is asyncio.get_running_loop()
-        if handed is None or not here or message.task_name not in self.get_all_tasks():
+        if handed is None or handed.get_loop() is not asyncio.get_running_loop():
+            return False
+        if message.task_name not in self.get_all_tasks():
             return False
         self._handed = None
         handed.set_result(message)
