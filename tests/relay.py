@@ -8,6 +8,14 @@ from collections.abc import AsyncGenerator
 from urllib.parse import unquote, urlsplit
 
 
+async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Write what one side says to the other, until either hangs up."""
+    with contextlib.suppress(OSError):
+        while data := await reader.read(1 << 16):
+            writer.write(data)
+            await writer.drain()
+
+
 class Relay:
     """Passes bytes on between clients on a port and a server on a unix socket; `cut`: hangs up on whoever calls."""
 
@@ -30,10 +38,7 @@ class Relay:
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._passing.add(writer)
-        with contextlib.suppress(OSError):
-            while data := await reader.read(1 << 16):
-                writer.write(data)
-                await writer.drain()
+        await pass_on(reader, writer)
         self._passing.discard(writer)
         writer.close()
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
+
+from tests.relay import pass_on
 
 T = TypeVar("T")
 
@@ -70,8 +71,5 @@ class Proxy:
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
+    await pass_on(reader, writer)
     writer.transport.abort()
