@@ -250,6 +250,8 @@ class Model(Transitions):
             return "duplicate"
         if task.running and not lease_lapsed and any(c.kind == "s" and c.status == "a" for c in task.above):
             task.overtaken.append(task.run)
+        if current != task.accepted:
+            task.lost += attempts - task.attempts
         task.dispatch, task.attempts = task.accepted = (dispatch, attempts)
         task.row, task.running, task.status = False, True, "a"
         task.started_at = self.stamps

@@ -46,6 +46,8 @@ class Node:
     # a task
     dispatch: int = 0
     attempts: int = 0
+    lost: int = 0
+    """Of these attempts, in this dispatch, those that never began: their deliveries were lost on the way."""
     offers: int = 0
     offered_at: int = 0
     """When its row was offered; of a retry, when that is due. Time stands still at 0."""

@@ -79,6 +79,7 @@ class Transitions(Lifetimes):
 
     def _write_row(self, task: Node) -> None:
         task.dispatch += 1
+        task.attempts, task.lost = task.attempts - task.lost, 0
         task.row, task.offers = True, 0
 
     def _refill(self, swarm: Node) -> None:

@@ -9,6 +9,9 @@ import pytest
 from hatchet_sdk import ClientConfig, Context, Hatchet
 
 from mageflow import Mageflow, MageflowConfig
+from mageflow.backends.base import Finding, ManagerRun, RunState
+from mageflow.backends.hatchet.backend import HatchetBackend
+from mageflow.backends.hatchet.sender import Asked
 from mageflow.flow.ids import new_id
 from mageflow.store.store import Store
 from tests.eventually import eventually
@@ -77,3 +80,21 @@ async def _noted(store: Store, identifier: str) -> str:
 
 async def _is_canceled(client: Mageflow, run: str) -> bool:
     return (await client.runs.aio_get_details(run)).status.value == "CANCELLED"
+
+
+@pytest.mark.parametrize(
+    ("reason", "judged"),
+    [
+        ("Could not send task to worker. This likely means that too many slots ...", RunState.LOST),
+        ("Task reached its maximum reassignment count", RunState.LOST),
+        ("Task exceeded timeout of 60s", RunState.LOST),
+        ("a dependency failed", RunState.FAILED),
+    ],
+)
+async def test_given_up_by_the_engine(served: Served, reason: str, judged: RunState) -> None:
+    """What the engine could not hand to a worker often enough is lost; a run that failed is not."""
+    run = ManagerRun(id="id", dispatch=1, manager_run="run", task="double", age=1.0)
+    asked = Asked(finding=Finding(state=RunState.FAILED, reason=reason))
+    backend = served.client._host._backend
+    assert isinstance(backend, HatchetBackend)
+    assert (await backend._judged(run, asked)).state is judged

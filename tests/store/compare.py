@@ -61,7 +61,14 @@ def _compare_node(node: Node, state: Snapshot, ids: Mapping[Node, str]) -> None:
     assert not node.is_item or node.expiring or written == node.recorded, f"{name} has a record: {written}"
     assert (f"s:{name}" in state.expiring) == (node.expiring and written), f"lifetime of {name}"
     if node.kind == "t":
-        numbers = {"d": node.dispatch, "a": node.attempts, "n": node.run, "cr": node.lapses, "of": node.offers}
+        numbers = {
+            "d": node.dispatch,
+            "a": node.attempts,
+            "al": node.lost,
+            "n": node.run,
+            "cr": node.lapses,
+            "of": node.offers,
+        }
         numbers |= {"rn": node.replaced, "br": node.by_run, "ck": node.check + node.checking}
         assert record.get("by") == (ids[node.by] if node.by else None), f"by of {name}"
         assert not written or record.get("ch") == node.choice, f"ch of {name}"

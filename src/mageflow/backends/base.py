@@ -167,6 +167,11 @@ class Execution(Protocol):
     """One accepted delivery, from its start to its end."""
 
     @property
+    def attempt(self) -> int:
+        """The attempts that were used before: the delivery's, without those that were lost on their way."""
+        ...
+
+    @property
     def stopped(self) -> bool:
         """Whether it was told to stop: whatever it reports is discarded."""
         ...

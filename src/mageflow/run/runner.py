@@ -109,8 +109,9 @@ class Runner:
             logger.info("%s does not run: %s", key, answer.status)
             return answer.status
         self.dispatcher.started(delivery.id)
-        run, _, *source = answer.extra
-        execution = RunnerExecution(self, delivery, binding, key, run=run, source=text(source[0]) if source else "")
+        run, attempt, *source = answer.extra
+        taken_over = text(source[0]) if source else ""
+        execution = RunnerExecution(self, delivery.id, binding, key, run=run, attempt=attempt, source=taken_over)
         self._running[delivery.id, execution.run] = execution
         if self._beat is not None:
             self._beat.add(delivery.id, execution.run)
@@ -165,17 +166,19 @@ class RunnerExecution:
     def __init__(
         self,
         runner: Runner,
-        delivery: Delivery,
+        identifier: str,
         binding: Binding,
         key: str,
         *,
         run: int,
+        attempt: int,
         source: str,
     ) -> None:
-        self.id = delivery.id
+        self.id = identifier
         self.run = run
+        self.attempt = attempt
+        """The attempts that were used before."""
         self._runner = runner
-        self._delivery = delivery
         self._binding = binding
         self._key = key
         self._loop = asyncio.get_running_loop()
@@ -340,7 +343,7 @@ class RunnerExecution:
         return draw_delay(self._binding.behaviour.stagger, self._key)
 
     def _context(self) -> CurrentRun:
-        return CurrentRun(client=self._runner.client, id=self.id, run=self.run, attempt=self._delivery.attempt + 1)
+        return CurrentRun(client=self._runner.client, id=self.id, run=self.run, attempt=self.attempt + 1)
 
     async def _resolved(self, message: Json) -> Json:
         if REFERENCE not in message:

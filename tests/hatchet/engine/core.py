@@ -302,12 +302,12 @@ class Engine:
                     self.failed(task, task.retry_count, error, final=False)
             if now - worker.heartbeat > self._reassign_after:
                 for task in tuple(worker.tasks):
-                    self._reassign(task)
+                    self._reassign(task, "Task reached its maximum reassignment count")
 
-    def _reassign(self, task: TaskRun) -> None:
+    def _reassign(self, task: TaskRun, error: str) -> None:
         self.release(task)
         if task.internal_retries >= INTERNAL_RETRIES:
-            task.error = "the task was given up after its workers were lost"
+            task.error = error
             self._end(task, Status.FAILED)
             return
         task.internal_retries += 1
@@ -315,14 +315,13 @@ class Engine:
         self._enqueue(task)
 
     def unlisten(self, worker: Worker, stream: asyncio.Queue[Any]) -> None:
-        """A worker's stream ended: what was not handed over yet goes to another one."""
+        """A worker's stream ended: what was not handed over yet goes to another one, which counts as a retry."""
         if worker.stream is stream:
             worker.stream = None
         while not stream.empty():
             what, task, attempt = stream.get_nowait()
             if what == "start" and task.status is Status.RUNNING and task.retry_count == attempt:
-                self.release(task)
-                self._enqueue(task)
+                self._reassign(task, "Could not send task to worker. This likely means that ...")
 
     def now(self) -> float:
         """Return the clock's time."""

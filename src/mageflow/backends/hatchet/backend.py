@@ -42,7 +42,8 @@ logger = logging.getLogger("mageflow.hatchet")
 
 _EXECUTION_TIMEOUT = timedelta(seconds=60)
 _SHOWN = {V1TaskStatus.FAILED: RunState.GONE, V1TaskStatus.CANCELLED: RunState.CANCELED}
-_TIME_IS_UP = "exceeded timeout"
+_LOST = ("exceeded timeout", "Could not send task to worker", "Task reached its maximum reassignment count")
+"""Why the engine gives up what never began, and is no failure of the task."""
 _THREADS = 1000
 """Plain functions at a time; Hatchet's slots bound them before."""
 _ASKED_AT_ONCE = 20
@@ -308,15 +309,15 @@ class HatchetBackend(Backend):
     async def _judged(self, run: ManagerRun, asked: Asked) -> Finding:
         """Judge a run of which no code has begun.
 
-        Time that was up before any code began went by on a broken connection to the worker. A run of several tasks may
-        be served without MageFlow.
+        Time that was up before any code began went by on a broken connection to the worker, and so did what the engine
+        could not hand over. A run of several tasks may be served without MageFlow.
         """
         finding, state = asked.finding, asked.finding.state
         if state is RunState.CANCELED and run.age >= asked.patience - 1:
             return Finding(state=await self._state_of_canceled(run))
         if state is RunState.UNKNOWN or (state is RunState.RUNNING and asked.of_workflow):
             return Finding(state=RunState.QUEUED)
-        if state is RunState.FAILED and _TIME_IS_UP in finding.reason and not asked.of_workflow:
+        if state is RunState.FAILED and not asked.of_workflow and any(text in finding.reason for text in _LOST):
             return replace(finding, state=RunState.LOST)
         return finding
 

@@ -245,8 +245,8 @@ class _Run:
         """Record that an attempt failed, before Hatchet learns of it; raise what Hatchet is to show."""
         cause = error.__cause__ if isinstance(error, NonRetryableException) else None
         final = execution.final(error) or isinstance(error, NonRetryableException)
-        if not final and delivery.attempt < self._task.retries:
-            await execution.retried(delivery.attempt + 1, self._delay(error, delivery.attempt + 1), error)
+        if not final and execution.attempt < self._task.retries:
+            await execution.retried(delivery.attempt + 1, self._delay(error, execution.attempt + 1), error)
             raise _as_exception(error)
         await execution.ended(error)
         if execution.stopped:
@@ -255,7 +255,8 @@ class _Run:
             return {NOTE: "stopped"}
         if isinstance(error, NonRetryableException):
             raise error from cause
-        if self._ctx.retry_count >= self._task.retries:
+        used_before_this_run = delivery.attempt - self._ctx.retry_count
+        if execution.attempt - used_before_this_run >= self._task.retries:
             raise _as_exception(error)
         text = f"{type(error).__name__}: {error}"
         raise NonRetryableException(text) from error
@@ -280,7 +281,7 @@ class _Run:
             await execution.canceled()
         elif finding.state is RunState.FAILED:
             await execution.ended(TimeoutError(finding.reason or "its execution time is up"))
-        elif finding.state in {RunState.QUEUED, RunState.RUNNING} and delivery.attempt < self._task.retries:
+        elif finding.state in {RunState.QUEUED, RunState.RUNNING} and execution.attempt < self._task.retries:
             await execution.retried(delivery.attempt + 1, 0.0, TimeoutError("its execution time is up"))
         elif finding.state in {RunState.QUEUED, RunState.RUNNING}:
             await execution.ended(TimeoutError("its execution time is up"))

@@ -58,7 +58,9 @@ local function offer(id)
 end
 
 local function row(id)
-  put(id, { d = num(rec(id), 'd') + 1, of = 0 })
+  local r = rec(id)
+  local used = r.al and num(r, 'a') - num(r, 'al')
+  put(id, { d = num(r, 'd') + 1, of = 0, a = used, al = used and 0 })
   call('ZADD', P .. 'out', int(now + OFFER_AFTER), id)
   offer(id)
 end

@@ -2,7 +2,8 @@
 
 ARGV[3] id   [4] dispatch   [5] attempts used before   [6] worker   [7] id of the run at the task manager
 ARGV[8] 1: it must not run again when its worker is lost
-Returns {'run', ..., {run, attempt}} - with an id behind them user code has ended, and that result is to be checked - or the reason why not: gone, ended, canceled, held, stale, duplicate.
+Returns {'run', ..., {run, attempts used}} - with an id behind them user code has ended, and that result is to be checked - or the reason why not: gone, ended, canceled, held, stale, duplicate.
+What was lost on its way is no attempt, though the task manager counts it as one.
 A delivery that is held or canceled is to be followed by turned_away.lua.
 Invariant: of the deliveries of one dispatch and attempt one is accepted, unless the lease of that run lapsed.
 ]]
@@ -12,7 +13,7 @@ local r = rec(id)
 local function answer(status, extra) return { status, {}, {}, {}, extra or {} } end
 
 if not r then return answer('gone') end
-if r.op == op then return answer('run', { num(r, 'n'), attempt }) end
+if r.op == op then return answer('run', { num(r, 'n'), num(r, 'a') - num(r, 'al') }) end
 if ENDED[r.st] or awaits_other(r) then return answer('ended') end
 if dead(id) then return answer('canceled') end
 local mark = held(id)
@@ -23,17 +24,19 @@ local d, a = num(r, 'd'), num(r, 'a')
 if dispatch < d or (dispatch == d and attempt < a) then return answer('stale') end
 local seen_alive = call('ZSCORE', P .. 'runs', id)
 local alive = seen_alive and tonumber(seen_alive) > now - LEASE
-local again = dispatch == d and attempt == a and r.sd == d .. '.' .. a
-if again and (alive or r.nx) then return answer('duplicate') end
+local began = r.sd == d .. '.' .. a
+if dispatch == d and attempt == a and began and (alive or r.nx) then return answer('duplicate') end
 if alive then
   -- The task manager's next attempt overtakes a run that lives: what that one holds it holds under its own name.
   if keep_slots(id, r.n) then call('ZADD', P .. 'runs', seen_alive, id .. '~' .. r.n) end
 end
+local lost = dispatch == d and num(r, 'al') or 0
+if dispatch == d and not began then lost = lost + attempt - a end
 local newest = r.tn and r.oa and call('HGET', P .. 'lo', r.tn)
 call('ZREM', P .. 'out', id)
 call('ZADD', P .. 'runs', int(now), id)
 local fields = { n = num(r, 'n') + 1, w = ARGV[6], op = op, sd = dispatch .. '.' .. attempt, d = dispatch, a = attempt,
-  rt = tonumber(call('GET', P .. 'stamp') or nil), nx = ARGV[8] == '1' and 1 or nil }
+  al = lost ~= num(r, 'al') and lost or nil, rt = tonumber(call('GET', P .. 'stamp') or nil), nx = ARGV[8] == '1' and 1 or nil }
 if r.st == 'p' then
   fields.st, fields.t1 = 'a', now
   if r.c then add(r.c, 'na', 1) end
@@ -42,4 +45,4 @@ put(id, fields)
 if ARGV[7] ~= '' then call('HSET', P .. 'b:' .. home(id), id .. ':i', ARGV[7]) end
 if r.tn and r.oa and (not newest or tonumber(newest) < tonumber(r.oa)) then call('HSET', P .. 'lo', r.tn, r.oa) end
 if not seen_alive then add(top(id), 'lv', 1) end
-return answer('run', { fields.n, attempt, r.ck == '2' and r.rs or nil })
+return answer('run', { fields.n, attempt - lost, r.ck == '2' and r.rs or nil })
