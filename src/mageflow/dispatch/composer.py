@@ -122,12 +122,12 @@ class Composer:
 
 def _path(identifier: str, nodes: Mapping[str, Node]) -> list[Node]:
     """Return a signature and its containers, innermost first; before a switch its chooser, where it is none itself."""
-    choosers = {node.container: node for node in nodes.values() if node.index == 0}
     path, node = [nodes[identifier]], nodes[identifier]
     while node.container is not None and node.container in nodes:
         container = nodes[node.container]
         if container.kind is Kind.SWITCH and node.index:
-            path.append(replace(choosers[container.id], kind=Kind.SWITCH))
+            [chooser] = (one for one in nodes.values() if one.container == container.id and one.index == 0)
+            path.append(replace(chooser, kind=Kind.SWITCH))
         path.append(container)
         node = container
     return path

@@ -44,15 +44,32 @@ class Dispatcher:
             self.in_background(self._continue(ready.continues))
 
     async def _continue(self, rows: Sequence[str]) -> None:
-        """Work off continue rows, one round trip for each part; what is left when this fails, a sweeper does."""
-        todo = list(rows)
+        """Work off continue rows, one round trip for each part; what is left when this fails, a sweeper does.
+
+        What becomes ready while the task manager takes the rows before it goes to it as one bulk.
+        """
+        todo, ready = list(rows), Ready()
+        submitting: asyncio.Task[None] | None = None
         try:
             while todo:
-                ready = (await self._store.continue_(todo.pop())).ready
-                await self._submit(ready)
-                todo.extend(ready.continues)
+                more = (await self._store.continue_(todo.pop())).ready
+                ready = ready.with_rows_of(more)
+                todo.extend(more.continues)
+                if submitting is None or submitting.done() or len(ready.rows) >= self._backend.capabilities.bulk:
+                    submitting, ready = await self._submit_next(ready, submitting), Ready()
+            submitting = await self._submit_next(ready, submitting)
+            await submitting
         except MageflowError as error:
             logger.warning("%d continue rows are left to a sweeper: %s", len(todo) + 1, error)
+        finally:
+            if submitting is not None:
+                await asyncio.wait([submitting])
+
+    async def _submit_next(self, ready: Ready, before: asyncio.Task[None] | None) -> asyncio.Task[None]:
+        """Begin to submit rows when those before are through."""
+        if before is not None:
+            await before
+        return asyncio.create_task(self._submit(ready), name="mageflow-submit")
 
     async def idle(self) -> None:
         """Wait until everything in the background is through."""

@@ -47,6 +47,10 @@ class Ready:
     nodes: Mapping[str, Node] = field(default_factory=dict[str, Node])
     continues: Sequence[str] = ()
 
+    def with_rows_of(self, other: Ready) -> Ready:
+        """Return these rows and those of another, without what is to be continued."""
+        return Ready(rows=[*self.rows, *other.rows], nodes={**self.nodes, **other.nodes})
+
 
 REFERENCE = "mageflow_reference"
 """Reserved name in a message: `[field, id]` of a large value that the runner reads before user code."""
