@@ -130,8 +130,17 @@ async def test_child_of_a_task(served: Served) -> None:
     assert result["double"] == {"mageflow_result": 8}
     assert result["look"]["n"] == 4
     assert result["look"]["metadata"]["customer"] == "ann"
-    assert not [name for name in result["look"]["metadata"] if name.startswith("mageflow_")]
     assert result["look"]["parent"] == await (await served.client._host.open()).store.manager_run(signature.id)
+
+
+async def test_start_with_a_parent(served: Served) -> None:
+    """A signature may be started as a child of a run, and is a delivery of its flow all the same."""
+    parent = (await served.tasks["look"].aio_run(Number(n=1)))["run"]
+    signature = await served.client.asign("look", n=5)
+    options = TriggerWorkflowOptions(parent_id=parent, parent_step_run_id=parent)
+    result = await signature.aio_run(timeout=DEADLINE, options=options)
+    assert result["n"] == 5
+    assert result["parent"] == parent
 
 
 async def test_successor_is_no_child(served: Served) -> None:

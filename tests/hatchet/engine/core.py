@@ -86,7 +86,7 @@ class Engine:
             id=new_uuid(),
             spec=spec,
             input=_as_floats(input_json) if input_json else {},
-            metadata=metadata,
+            metadata=self._inherited(parent, metadata) if parent else metadata,
             priority=options.get("priority") or spec.priority,
             parent=parent,
             child_index=index,
@@ -101,6 +101,14 @@ class Engine:
         for task in spec.tasks.values():
             self._add(run, task)
         return run.id
+
+    def _inherited(self, parent: str, metadata: str) -> str:
+        """Return the metadata of a child: the parent's, its own, its parent."""
+        task = self.tasks[parent]
+        above = json.loads(task.run.metadata) if task.run.metadata else {}
+        inherited = {name: value for name, value in above.items() if not name.startswith("hatchet__")}
+        place = {"hatchet__parent_workflow_run_id": task.run.id, "hatchet__parent_step_run_id": task.id}
+        return json.dumps({**inherited, **(json.loads(metadata) if metadata else {}), **place})
 
     def _add(self, run: WorkflowRun, spec: TaskSpec) -> None:
         single = len(run.spec.tasks) == 1 and spec is not run.spec.on_failure

@@ -23,10 +23,14 @@ WORKFLOW = "mageflow_workflow"
 DISPATCH = "mageflow_dispatch"
 ATTEMPT = "mageflow_attempt"
 PATIENCE = "mageflow_schedule_timeout"
+PARENT = "mageflow_parent"
 """Names in the metadata of a run; its dashboard finds runs by them."""
 EXACT = "mageflow_exact"
 """The fields of the message that hold numbers which Hatchet's engine changes, as a text that it leaves alone."""
-_NAMES = frozenset({KEY, FLOW, CONTAINER, WORKFLOW, DISPATCH, ATTEMPT, PATIENCE, EXACT})
+_NAMES = frozenset({KEY, FLOW, CONTAINER, WORKFLOW, DISPATCH, ATTEMPT, PATIENCE, PARENT, EXACT})
+_PARENT_OF_RUN = "hatchet__parent_workflow_run_id"
+_PARENT_OF_TASK = "hatchet__parent_step_run_id"
+"""What Hatchet's engine writes into the metadata of a child, beside the parent's own."""
 
 VALUE = "mageflow_result"
 """Hatchet takes mappings alone as outputs: any other value stands under this name."""
@@ -58,14 +62,23 @@ def metadata_of_user(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def delivery_of(metadata: Mapping[str, Any], namespace: str, retry_count: int, run: str) -> Delivery | None:
-    """Return the delivery that a run is; `None` where it is not of a flow of this namespace."""
+    """Return the delivery that a run is; `None` where it is not of a flow of this namespace.
+
+    Nor is what a task of a flow runs by Hatchet itself: it inherits the metadata.
+    """
     key = metadata.get(KEY)
-    if not isinstance(key, str) or key != key_of(namespace, key.rpartition(":")[2]):
+    if not isinstance(key, str) or key != key_of(namespace, key.rpartition(":")[2]) or _is_child(metadata):
         return None
     # Of a workflow of several tasks each has attempts of its own, which Hatchet counts.
     used = int(metadata.get(ATTEMPT, 0)) + (0 if WORKFLOW in metadata else retry_count)
     dispatch = int(metadata.get(DISPATCH, 0))
     return Delivery(id=id_of(namespace, key), dispatch=dispatch, attempt=used, manager_run=run)
+
+
+def _is_child(metadata: Mapping[str, Any]) -> bool:
+    """Whether a run has another parent than the start of its signature named."""
+    parents = {metadata.get(_PARENT_OF_RUN), metadata.get(_PARENT_OF_TASK)} - {None}
+    return bool(parents) and parents.isdisjoint(metadata.get(PARENT, "").split())
 
 
 def check_options(options: Mapping[str, Any], where: str) -> None:
@@ -140,6 +153,8 @@ def _metadata(dispatch: Dispatch, namespace: str) -> dict[str, str]:
     }
     if "schedule_timeout" in dispatch.task.labels:
         metadata[PATIENCE] = str(dispatch.task.labels["schedule_timeout"])
+    if parents := " ".join(filter(None, map(dispatch.options.get, ("parent_id", "parent_step_run_id")))):
+        metadata[PARENT] = parents
     if dispatch.task.labels.get("workflow"):
         metadata[WORKFLOW] = dispatch.task.name
     if dispatch.container:
