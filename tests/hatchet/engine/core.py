@@ -105,7 +105,7 @@ class Engine:
     def _inherited(self, parent: str, metadata: str) -> str:
         """Return the metadata of a child: the parent's, its own, its parent."""
         task = self.tasks[parent]
-        above = json.loads(task.run.metadata) if task.run.metadata else {}
+        above: dict[str, Any] = json.loads(task.run.metadata) if task.run.metadata else {}
         inherited = {name: value for name, value in above.items() if not name.startswith("hatchet__")}
         place = {"hatchet__parent_workflow_run_id": task.run.id, "hatchet__parent_step_run_id": task.id}
         return json.dumps({**inherited, **(json.loads(metadata) if metadata else {}), **place})
