@@ -248,8 +248,9 @@ class Model(Transitions):
             return "stale"
         if (dispatch, attempts) == current == task.accepted and task.running and not lease_lapsed:
             return "duplicate"
-        if task.running and not lease_lapsed and any(c.kind == "s" and c.status == "a" for c in task.above):
-            task.overtaken.append(task.run)
+        keeping = [one for one in task.above if one.kind == "s" and one.status == "a"]
+        if task.running and not lease_lapsed and keeping:
+            task.overtaken[task.run] = keeping
         if current != task.accepted:
             task.lost += attempts - task.attempts
         task.dispatch, task.attempts = task.accepted = (dispatch, attempts)
@@ -273,7 +274,7 @@ class Model(Transitions):
     def forget_overtaken(self, task: Node, run: int) -> None:
         """The last report of a run that was overtaken, or the loss of its worker, frees its slot."""
         if run in task.overtaken:
-            task.overtaken.remove(run)
+            del task.overtaken[run]
             self._jobs.extend((self._refill, container) for container in task.above)
 
     def _release(self, task: Node) -> bool:

@@ -56,8 +56,8 @@ class Node:
     accepted: tuple[int, int] | None = None
     row: bool = False
     running: bool = False
-    overtaken: list[int] = field(default_factory=list[int])
-    """Runs that the next attempt overtook, and that have not reported yet."""
+    overtaken: dict[int, list[Node]] = field(default_factory=dict[int, "list[Node]"])
+    """Runs that the next attempt overtook, and that have not reported yet: the swarms whose slots they keep."""
     started_at: int = 0
     """The newest stamp of all when its run started."""
     choice: str | None = None
@@ -204,9 +204,14 @@ class Node:
     @property
     def left_runs(self) -> list[tuple[Node, int]]:
         """Runs below that were stopped, or overtaken by the next attempt, and have yet to report: they keep slots."""
-        left = [(task, task.run) for task in self.members if task.running and task.status == "c"]
-        left += [(task, run) for task in self.members for run in task.overtaken]
-        return left + [below for member in self.members for below in member.left_runs]
+        return [*self._left_runs(self)]
+
+    def _left_runs(self, swarm: Node) -> Iterator[tuple[Node, int]]:
+        for task in self.members:
+            if task.running and task.status == "c":
+                yield task, task.run
+            yield from ((task, run) for run, above in task.overtaken.items() if swarm in above)
+            yield from task._left_runs(swarm)
 
     @property
     def slots_taken(self) -> int:

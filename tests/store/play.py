@@ -13,6 +13,7 @@ from tests.store.sketch import (
     Numbers,
     draw_cases,
     draw_settings,
+    entangles,
     nodes_of,
     reaches,
     size_of,
@@ -173,6 +174,8 @@ def add(world: World, numbers: Numbers) -> None:
     named = any(world.model.references().get(node) for node in (swarm, *swarm.above))
     if any(reaches(member, node) for member in members for node in (swarm, *swarm.above) if member is not node):
         return
+    if any(entangles(swarm, member) for member in members):
+        return
     if named and (len(swarm.members) > 3 or max(map(size_of, members)) > 2):
         return
     world.add(swarm, members, run=not numbers.chance(2), close_on_max=not numbers.chance(3))
@@ -273,7 +276,7 @@ def _replace(world: World, numbers: Numbers, task: Node, run: int) -> None:
         _report(world, task, run, numbers, fails=3)
         return
     by = _what_replaces(world, numbers, task)
-    if by is not None:
+    if by is not None and not entangles(task, by):
         world.replace(task, run, by, check=numbers.chance(3))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -38,14 +39,40 @@ def nodes_of(world: World) -> list[Node]:
     return [node for node in world.model.nodes() if node in world.ids and not node.owned]
 
 
-def size_of(node: Node) -> int:
+def size_of(node: Node, above: frozenset[Node] = frozenset()) -> float:
     """How many signatures come of it at the most, callbacks of callbacks included."""
-    return 1 + sum(map(size_of, (*node.members, *node.success, *node.failure)))
+    if node in above:
+        return math.inf
+    return 1 + sum(size_of(part, above | {node}) for part in (*node.members, *node.success, *node.failure))
 
 
-def reaches(node: Node, swarm: Node) -> bool:
+def entangles(node: Node, by: Node) -> bool:
+    """Whether the flow of a task would name one as a callback that names it, with that as a part of it.
+
+    Each of them would keep the other.
+    """
+    seen, found = set[Node](), [one.root for one in _named(by) if one.root is not node.root]
+    while found:
+        root = found.pop()
+        if root in seen:
+            continue
+        seen.add(root)
+        named = {one.root for one in _named(root)}
+        if node.root in named or root is node.root:
+            return True
+        found.extend(named - {root})
+    return False
+
+
+def _named(node: Node) -> list[Node]:
+    return [one for part in node.tree() for one in (*part.success, *part.failure)]
+
+
+def reaches(node: Node, swarm: Node, above: frozenset[Node] = frozenset()) -> bool:
     """Whether a firing of it could start a copy of the swarm: a flow without an end, once it is a part of it."""
-    return node is swarm or any(reaches(part, swarm) for part in (*node.members, *node.success, *node.failure))
+    parts = (*node.members, *node.success, *node.failure)
+    further = above | {node}
+    return node is swarm or any(reaches(part, swarm, further) for part in parts if part not in further)
 
 
 def templates(world: World, numbers: Numbers) -> list[Node]:

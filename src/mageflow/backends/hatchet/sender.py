@@ -28,7 +28,9 @@ from mageflow.backends.hatchet.wire import MAX_PAYLOAD, NOTE, PATIENCE, WORKFLOW
 logger = logging.getLogger("mageflow.hatchet")
 
 BULK = 500
-_COALESCE = 0.005
+_SHORT_PAUSE, _LONG_PAUSE = 0.005, 0.06
+_ALONE = 1.5
+"""Up to so many runs a request, lately, they come one by one, as the steps of a chain do."""
 _TIMEOUT = 30.0
 _ASK_TIMEOUT = 5.0
 _UNKNOWN_NAME = "names not found"
@@ -62,8 +64,9 @@ class Asked:
 class Sender:
     """Connections of one event loop to the engine; they open with the first call.
 
-    What is submitted within 5 ms goes out in one request, one request at a time: overlapping ones are slower, because
-    the engine writes and schedules within the call.
+    One request at a time: overlapping ones are slower, because the engine writes and schedules within the call. What
+    comes within 5 ms goes out together, and within 60 ms where runs did come together lately: a request for ten costs
+    the engine little more than one for a single run.
     """
 
     def __init__(self, config: ClientConfig) -> None:
@@ -73,6 +76,8 @@ class Sender:
         self._admin = AdminServiceStub(self._channel)
         self._waiting: list[_Waiting] = []
         self._flushing: asyncio.Task[None] | None = None
+        self._together = 1.0
+        """How many runs a request had lately."""
 
     async def submit(self, requests: Sequence[TriggerWorkflowRequest]) -> list[Submission]:
         """Trigger runs; one answer each, in order."""
@@ -84,9 +89,10 @@ class Sender:
         return await asyncio.gather(*futures)
 
     async def _flush(self) -> None:
-        await asyncio.sleep(_COALESCE)
         while self._waiting:
+            await asyncio.sleep(_LONG_PAUSE if self._together > _ALONE else _SHORT_PAUSE)
             waiting, self._waiting = self._waiting, []
+            self._together += (len(waiting) - self._together) / 4
             for chunk in _chunks(waiting):
                 answers = await self._trigger([request for request, _ in chunk])
                 for (_, future), answer in zip(chunk, answers, strict=True):
