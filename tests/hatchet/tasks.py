@@ -92,7 +92,7 @@ def _register_quick(client: Mageflow) -> dict[str, Any]:
 
 
 def _register_slow(client: Mageflow, notes: Notes) -> dict[str, Any]:
-    @client.task(name="sleep")
+    @client.task(name="sleep", on_events=["sleep:asked"])
     async def sleep(name: str, seconds: float = 60.0) -> str:
         notes.add(name, "started")
         try:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hatchet_sdk import EmptyModel, FailedTaskRunExceptionGroup, TriggerWorkflowOptions
+from hatchet_sdk import ClientConfig, EmptyModel, FailedTaskRunExceptionGroup, Hatchet, TriggerWorkflowOptions
 
 from mageflow import Mageflow, MageflowConfig, Status, SwarmConfig, TTLConfig
 from mageflow.errors import FlowFailedError, InvalidArgumentError
@@ -357,3 +357,20 @@ async def test_scheduled_outside_of_a_flow(served: Served) -> None:
     when = datetime.now(UTC) + timedelta(seconds=0.5)
     await served.tasks["sleep"].aio_schedule(when, EmptyModel.model_validate({"name": "scheduled", "seconds": 0}))
     await served.started("scheduled")
+
+
+async def test_event_outside_of_a_flow(served: Served) -> None:
+    """A run that an event starts is a plain one."""
+    await served.client.event.aio_push("sleep:asked", {"name": "asked", "seconds": 0})
+    await served.started("asked")
+
+
+async def test_names_of_the_client(served: Served) -> None:
+    """Every public name of Hatchet's client is there and of its kind but `config`, which is of the flows."""
+    plain = Hatchet(config=ClientConfig(namespace="plain"))
+    names = [name for name in dir(plain) if not name.startswith("_")]
+    missing = [name for name in names if not hasattr(served.client, name)]
+    assert missing == []
+    attributes = [name for name in names if not callable(getattr(plain, name))]
+    others = [name for name in attributes if not isinstance(getattr(served.client, name), type(getattr(plain, name)))]
+    assert others == ["config"]
