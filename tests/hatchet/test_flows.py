@@ -24,7 +24,7 @@ DEADLINE = 30.0
 
 
 class Served:
-    """A client with a worker of this process."""
+    """A client with a worker of this process; its tasks, as a client without a worker runs them."""
 
     def __init__(self, client: Mageflow, notes: Notes, tasks: dict[str, Any]) -> None:
         self.client = client
@@ -57,7 +57,9 @@ def worker(hatchet_environment: Address | None) -> Iterator[Served]:
     """A client whose worker serves every test of the module."""
     config = MageflowConfig(namespace=f"flows{new_id()}".lower(), ttl=TTLConfig(done_ttl=60))
     client, notes = make_client(config), Notes()
-    served = Served(client, notes, register(client, notes))
+    register(client, notes)
+    # Hatchet's client waits for results on one loop only: the worker's own tasks do so on that of the worker.
+    served = Served(client, notes, register(make_client(config), Notes()))
 
     async def lifespan() -> AsyncIterator[str]:
         yield "of the worker"
