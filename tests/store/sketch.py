@@ -51,21 +51,21 @@ def entangles(node: Node, by: Node) -> bool:
 
     Each of them would keep the other.
     """
-    seen, found = set[Node](), [one.root for one in _named(by) if one.root is not node.root]
+    seen, found = {node.root}, _named_roots(by)
     while found:
         root = found.pop()
         if root in seen:
             continue
         seen.add(root)
-        named = {one.root for one in _named(root)}
-        if node.root in named or root is node.root:
+        named = _named_roots(root)
+        if node.root in named:
             return True
-        found.extend(named - {root})
+        found.extend(named)
     return False
 
 
-def _named(node: Node) -> list[Node]:
-    return [one for part in node.tree() for one in (*part.success, *part.failure)]
+def _named_roots(node: Node) -> list[Node]:
+    return [one.root for part in node.tree() for one in (*part.success, *part.failure)]
 
 
 def reaches(node: Node, swarm: Node, above: frozenset[Node] = frozenset()) -> bool:

@@ -55,7 +55,8 @@ class Dispatcher:
                 more = (await self._store.continue_(todo.pop())).ready
                 ready = ready.with_rows_of(more)
                 todo.extend(more.continues)
-                if submitting is None or submitting.done() or len(ready.rows) >= self._backend.capabilities.bulk:
+                free = submitting is None or submitting.done() or len(ready.rows) >= self._backend.capabilities.bulk
+                if ready.rows and free:
                     submitting, ready = await self._submit_next(ready, submitting), Ready()
             submitting = await self._submit_next(ready, submitting)
             await submitting
