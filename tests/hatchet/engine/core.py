@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+from tests.hatchet.engine.crons import Crons
+from tests.hatchet.engine.limits import Places, Rates
 from tests.hatchet.engine.values import (
     Status,
     TaskRun,
@@ -49,6 +51,9 @@ class Engine:
         self.runs: dict[str, WorkflowRun] = {}
         self.tasks: dict[str, TaskRun] = {}
         self.workers: dict[str, Worker] = {}
+        self.crons = Crons()
+        self.rates = Rates()
+        self._places = Places()
         self.on_finished: set[Callable[[WorkflowRun], None]] = set()
         self._children: dict[tuple[str, str], WorkflowRun] = {}
         self._queue: list[TaskRun] = []
@@ -129,6 +134,7 @@ class Engine:
     def _enqueue(self, task: TaskRun, delay: float = 0.0) -> None:
         task.status, task.worker, task.released = Status.QUEUED, None, False
         task.queued_at = self._loop.time() + delay
+        self._places.leave(task)
         task.due = task.queued_at
         self._queue.append(task)
         self._changed.set()
@@ -141,21 +147,25 @@ class Engine:
         for task in self._queue:
             if task.status is not Status.QUEUED:
                 continue
-            worker = None if task.due > now or task.spec.action in full or self._bounded(task) else self._choose(task)
+            if task.due > now or not self._enters(task):
+                left.append(task)
+                continue
+            worker = None if task.spec.action in full else self._choose(task)
             if worker is None:
                 left.append(task)
-                if task.due <= now and not task.run.desired_worker:
+                if not task.run.desired_worker:
                     full.add(task.spec.action)
-            else:
+            elif self.rates.take(task.spec.rates, now):
                 self._start(task, worker)
+            else:
+                left.append(task)
         self._queue = left
 
-    def _bounded(self, task: TaskRun) -> bool:
-        """Whether the constant concurrency limit of the task or its workflow is used up."""
-        running = [t for w in self.workers.values() for t in w.tasks if t.run.spec.name == task.run.spec.name]
-        of_task = sum(t.spec.name == task.spec.name for t in running)
-        limits = (task.spec.max_runs, of_task), (task.run.spec.max_runs, len({t.run.id for t in running}))
-        return any(limit is not None and count >= limit for limit, count in limits)
+    def _enters(self, task: TaskRun) -> bool:
+        """Whether limits by number let a task through; what has no place any more is canceled."""
+        enters, canceled = self._places.enter(task)
+        self.cancel([one.run.id for one in canceled])
+        return enters
 
     def _choose(self, task: TaskRun) -> Worker | None:
         able = [
@@ -259,6 +269,7 @@ class Engine:
 
     def _end(self, task: TaskRun, status: Status) -> None:
         self.release(task)
+        self._places.leave(task)
         task.status = status
         run = task.run
         if status is Status.COMPLETED:
@@ -298,6 +309,9 @@ class Engine:
         self._timers = [timer for timer in self._timers if timer[0] > now]
         for _, action in due:
             action()
+        for cron, metadata in self.crons.due():
+            given = cron.input_json
+            self.trigger(cron.workflow, input_json=given, metadata=json.dumps(metadata), priority=cron.priority)
         for task in self._queue:
             if task.status is Status.QUEUED and not task.waits and now - task.queued_at >= task.spec.schedule_timeout:
                 task.unscheduled = True

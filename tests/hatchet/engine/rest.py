@@ -10,6 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from tests.hatchet.engine.core import Engine
+from tests.hatchet.engine.crons import Cron
 from tests.hatchet.engine.values import TENANT, Status, TaskRun, WorkflowRun
 
 Restart = Callable[[float], Awaitable[None]]
@@ -29,6 +30,10 @@ def make_application(engine: Engine, restart: Restart) -> web.Application:
             web.get("/api/v1/stable/workflow-runs/{run}/status", rest.status),
             web.get("/api/v1/stable/tasks/{task}", rest.task),
             web.get("/api/v1/tenants/{tenant}/workflows", rest.list_workflows),
+            web.post("/api/v1/tenants/{tenant}/workflows/{workflow}/crons", rest.create_cron),
+            web.get("/api/v1/tenants/{tenant}/workflows/crons", rest.list_crons),
+            web.get("/api/v1/tenants/{tenant}/workflows/crons/{cron}", rest.cron),
+            web.delete("/api/v1/tenants/{tenant}/workflows/crons/{cron}", rest.delete_cron),
             web.get("/api/v1/tenants/{tenant}/worker", rest.list_workers),
             web.patch("/api/v1/workers/{worker}", rest.pause),
             web.post("/control/restart", rest.restart),
@@ -119,6 +124,59 @@ class _Rest:
             if name in spec.name
         ]
         return web.json_response({"metadata": _meta(TENANT), "rows": rows, "pagination": {}})
+
+    async def create_cron(self, request: web.Request) -> web.Response:
+        """Create a cron of a workflow, whose input and metadata are its own."""
+        asked, workflow = await request.json(), request.match_info["workflow"]
+        if workflow not in self._engine.workflows:
+            raise web.HTTPBadRequest
+        cron = self._engine.crons.add(
+            workflow,
+            asked["cronExpression"],
+            asked["cronName"],
+            input_json=json.dumps(asked["input"]),
+            metadata=asked["additionalMetadata"],
+            priority=asked.get("priority"),
+            of_version=False,
+        )
+        return web.json_response(self._shown(cron))
+
+    async def list_crons(self, request: web.Request) -> web.Response:
+        """List crons."""
+        rows = [self._shown(cron) for cron in self._engine.crons.all.values()]
+        return web.json_response({"rows": rows, "pagination": {}})
+
+    async def cron(self, request: web.Request) -> web.Response:
+        """Return a cron."""
+        return web.json_response(self._shown(self._cron(request)))
+
+    async def delete_cron(self, request: web.Request) -> web.Response:
+        """Delete a cron."""
+        del self._engine.crons.all[self._cron(request).id]
+        return web.Response(status=204)
+
+    def _cron(self, request: web.Request) -> Cron:
+        cron = self._engine.crons.all.get(request.match_info["cron"])
+        if cron is None:
+            raise web.HTTPNotFound
+        return cron
+
+    def _shown(self, cron: Cron) -> dict[str, Any]:
+        spec = self._engine.workflows[cron.workflow]
+        shown: dict[str, Any] = {
+            "metadata": _meta(cron.id),
+            "tenantId": TENANT,
+            "workflowVersionId": spec.version,
+            "workflowId": spec.id,
+            "workflowName": cron.workflow,
+            "cron": cron.expression,
+            "name": cron.name,
+            "input": json.loads(cron.input_json or "{}"),
+            "additionalMetadata": cron.metadata,
+            "enabled": True,
+            "method": "DEFAULT" if cron.of_version else "API",
+        }
+        return shown if cron.priority is None else {**shown, "priority": cron.priority}
 
     async def list_workers(self, request: web.Request) -> web.Response:
         """List workers."""

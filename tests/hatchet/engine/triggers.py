@@ -20,10 +20,20 @@ from hatchet_sdk.contracts.v1.workflows_pb2_grpc import AdminServiceServicer
 from hatchet_sdk.contracts.workflows_pb2_grpc import WorkflowServiceServicer
 
 from tests.hatchet.engine.core import Engine
-from tests.hatchet.engine.values import TENANT, TaskSpec, UnsupportedError, WorkflowSpec, new_uuid, seconds_of
+from tests.hatchet.engine.limits import STRATEGIES, check_expression
+from tests.hatchet.engine.values import (
+    TENANT,
+    Limit,
+    RateOf,
+    TaskSpec,
+    UnsupportedError,
+    WorkflowSpec,
+    new_uuid,
+    seconds_of,
+)
 
 Context = Any
-_CONSTANT = "'constant'"
+_WINDOWS = {"SECOND": 1.0, "MINUTE": 60.0, "HOUR": 3600.0, "DAY": 86_400.0}
 
 
 def trigger(engine: Engine, request: Any) -> str:
@@ -69,6 +79,14 @@ class WorkflowService(WorkflowServiceServicer):
             scheduled.append(workflows_pb2.ScheduledWorkflow(id=new_uuid(), trigger_at=moment))
         return workflows_pb2.WorkflowVersion(id=new_uuid(), scheduled_workflows=scheduled)
 
+    async def PutRateLimit(self, request: Any, context: Context) -> workflows_pb2.PutRateLimitResponse:
+        window = _WINDOWS.get(workflows_pb2.RateLimitDuration.Name(request.duration))
+        if window is None:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "this engine for tests knows windows up to a day")
+            raise ValueError(request.duration)
+        self._engine.rates.put(request.key, request.limit, window, self._engine.now())
+        return workflows_pb2.PutRateLimitResponse()
+
     def _run_scheduled(self, request: Any) -> None:
         self._engine.trigger(
             request.name, input_json=request.input, metadata=request.additional_metadata, priority=request.priority
@@ -108,6 +126,7 @@ class AdminService(AdminServiceServicer):
     async def PutWorkflow(self, request: Any, context: Context) -> v1.CreateWorkflowVersionResponse:
         try:
             spec = _workflow_of(request)
+            self._engine.crons.declare(spec)
         except UnsupportedError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"this engine for tests does not do: {error}")
             raise
@@ -187,7 +206,6 @@ class EventsService(EventsServiceServicer):
 
 def _workflow_of(request: Any) -> WorkflowSpec:
     unsupported = {
-        "crons": request.cron_triggers,
         "sticky workers": request.HasField("sticky"),
         "filters": request.default_filters,
         "idempotency keys": request.HasField("idempotency"),
@@ -203,7 +221,9 @@ def _workflow_of(request: Any) -> WorkflowSpec:
         on_failure=_task_of(request.on_failure_task) if request.HasField("on_failure_task") else None,
         priority=request.default_priority or 1,
         event_keys=tuple(request.event_triggers),
-        max_runs=_max_runs(limits),
+        limits=_limits(limits, of_run=True),
+        crons=tuple(request.cron_triggers),
+        cron_input=request.cron_input,
     )
 
 
@@ -213,16 +233,26 @@ def _refuse(unsupported: dict[str, Any]) -> None:
         raise UnsupportedError(", ".join(found))
 
 
-def _max_runs(limits: list[Any]) -> int | None:
-    if any(limit.expression != _CONSTANT or limit.max_runs_expression for limit in limits):
-        raise UnsupportedError("limits by CEL expressions")
-    return min((limit.max_runs for limit in limits), default=None)
+def _limits(asked: Iterable[Any], *, of_run: bool) -> tuple[Limit, ...]:
+    found: list[Limit] = []
+    for limit in asked:
+        strategy = v1.ConcurrencyLimitStrategy.Name(limit.limit_strategy)
+        others = {"limits of a tenant": limit.is_tenant_scoped, strategy: strategy not in STRATEGIES}
+        _refuse({**others, "computed limits": limit.max_runs_expression})
+        expression = check_expression(limit.expression)
+        found.append(Limit(expression=expression, max_runs=limit.max_runs, strategy=strategy, of_run=of_run))
+    return tuple(found)
+
+
+def _rates(asked: Iterable[Any]) -> tuple[RateOf, ...]:
+    computed = any(rate.key_expr or rate.units_expr for rate in asked)
+    _refuse({"computed rate limits": computed})
+    return tuple(RateOf(key=rate.key, units=rate.units) for rate in asked)
 
 
 def _task_of(request: Any) -> TaskSpec:
     conditions = request.conditions
     unsupported = {
-        "rate limits": request.rate_limits,
         "worker labels": request.worker_labels,
         "conditions": conditions.parent_override_conditions
         or conditions.sleep_conditions
@@ -242,5 +272,6 @@ def _task_of(request: Any) -> TaskSpec:
         durable=request.is_durable,
         slots=dict(request.slot_requests) or {"default": 1},
         parents=tuple(request.parents),
-        max_runs=_max_runs(list(request.concurrency)),
+        limits=_limits(request.concurrency, of_run=False),
+        rates=_rates(request.rate_limits),
     )

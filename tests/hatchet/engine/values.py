@@ -45,6 +45,24 @@ def seconds_of(expression: str) -> float:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """So many at a time of those with the same value of an expression; `of_run`: runs of the workflow, not tasks."""
+
+    expression: str
+    max_runs: int
+    strategy: str
+    of_run: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateOf:
+    """What a task takes of a limit by rate."""
+
+    key: str
+    units: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TaskSpec:
     """A task of a workflow; times in seconds."""
 
@@ -59,7 +77,8 @@ class TaskSpec:
     durable: bool
     slots: dict[str, int]
     parents: tuple[str, ...]
-    max_runs: int | None
+    limits: tuple[Limit, ...]
+    rates: tuple[RateOf, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +92,9 @@ class WorkflowSpec:
     on_failure: TaskSpec | None
     priority: int
     event_keys: tuple[str, ...]
-    max_runs: int | None
+    limits: tuple[Limit, ...]
+    crons: tuple[str, ...]
+    cron_input: str
 
 
 @dataclass(slots=True, kw_only=True)
