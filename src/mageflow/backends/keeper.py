@@ -201,13 +201,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--binary", required=True)
     parser.add_argument("--lock", required=True, type=int, help="descriptor of the locked file `keeper`")
     options = parser.parse_args(arguments)
-    if os.fork():
-        os._exit(0)
     os.umask(0o077)
     os.chdir(options.directory)
     signal.signal(signal.SIGTERM, _stop_on_sigterm)
     for ignored in (signal.SIGINT, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
+    if os.fork():  # last: who started us goes on once the parent is gone, and may signal the child at once
+        os._exit(0)
     _put_long_log_aside(options.directory / LOG_FILE)
     Keeper(options.directory, options.socket, options.binary, FileIO(options.lock, "r+")).run()
 
