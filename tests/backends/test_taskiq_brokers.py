@@ -11,13 +11,31 @@ from redis.asyncio import Redis
 from taskiq import (
     AsyncBroker,
     InMemoryBroker,
+    TaskiqMessage,
+    TaskiqMiddleware,
 )
 from taskiq_redis import ListQueueBroker, PubSubBroker, RedisStreamBroker
+from typing_extensions import override
 
 from mageflow import Mageflow, MageflowConfig, SwarmConfig
 from mageflow.store.keys import Keys
 from tests.backends.noted import Noted
 from tests.eventually import eventually
+
+
+class Slow(TaskiqMiddleware):
+    """Sends nothing before it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.offers = 0
+        self.goes_on = asyncio.Event()
+
+    @override
+    async def pre_send(self, message: TaskiqMessage) -> TaskiqMessage:
+        self.offers += 1
+        await self.goes_on.wait()
+        return message
 
 
 async def test_many_messages_are_one_pipeline(broker: RedisStreamBroker, client: Mageflow, redis: Redis) -> None:
@@ -40,6 +58,32 @@ async def test_many_messages_are_one_pipeline(broker: RedisStreamBroker, client:
     assert len(noted.of("left")) == 100
     await swarm.cancel()
     await client.shutdown()
+
+
+async def test_broker_that_takes_its_time(broker: AsyncBroker, client: Mageflow, redis: Redis, namespace: str) -> None:
+    """What a broker takes for seconds to accept is handed to it once: no sweeper offers it meanwhile."""
+    slow = Slow()
+    broker.add_middlewares(slow)
+
+    @broker.task
+    async def one() -> int:
+        return 1
+
+    async with client.worker():
+        signature = await client.asign(one)
+        starting = asyncio.create_task(signature.aio_run_no_wait())
+        outbox = Keys(namespace).outbox
+        await eventually(lambda: slow.offers == 1, "it is handed over")
+        first = await redis.zscore(outbox, signature.id)
+        assert first is not None
+
+        async def is_late() -> bool:
+            return (await redis.zscore(outbox, signature.id) or 0) > first + 3000
+
+        await eventually(is_late, "a sweeper would have offered it")
+        slow.goes_on.set()
+        assert await (await starting).result(10) == 1
+        assert slow.offers == 1
 
 
 async def test_message_before_the_first_worker_of_a_stream(

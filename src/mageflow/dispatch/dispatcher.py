@@ -11,7 +11,7 @@ from typing import Any
 from mageflow.backends.base import Backend, Submission, Verdict
 from mageflow.dispatch.composer import Composer
 from mageflow.errors import MageflowError, StoreUnavailableError, SubmitRefusedError
-from mageflow.flow.command import Dispatch, Ready
+from mageflow.flow.command import Dispatch, Ready, Row
 from mageflow.flow.event import error_json
 from mageflow.flow.ids import key_of
 from mageflow.store.store import Store
@@ -20,6 +20,9 @@ logger = logging.getLogger("mageflow.dispatch")
 
 _NOTE_AFTER = 0.15
 _NOTED_AT_ONCE = 100
+_KEEP_EVERY = 0.5
+_KEPT_FOR = 60.0
+"""Seconds after which rows that the task manager does not take are left to a sweeper."""
 
 
 class Dispatcher:
@@ -32,6 +35,8 @@ class Dispatcher:
         self._background: set[asyncio.Task[None]] = set()
         self._offered: dict[str, tuple[int, str]] = {}
         self._noting = False
+        self._in_hand: dict[str, tuple[int, float]] = {}
+        self._keeping: asyncio.TimerHandle | None = None
         self._leaving = asyncio.Event()
 
     async def dispatch(self, ready: Ready) -> None:
@@ -53,6 +58,7 @@ class Dispatcher:
         try:
             while todo:
                 more = (await self._store.continue_(todo.pop())).ready
+                self._hold(more.rows)
                 ready = ready.with_rows_of(more)
                 todo.extend(more.continues)
                 free = submitting is None or submitting.done() or len(ready.rows) >= self._backend.capabilities.bulk
@@ -63,6 +69,7 @@ class Dispatcher:
         except MageflowError as error:
             logger.warning("%d continue rows are left to a sweeper: %s", len(todo) + 1, error)
         finally:
+            self._let_go(ready.rows)
             if submitting is not None:
                 await asyncio.wait([submitting])
 
@@ -79,7 +86,41 @@ class Dispatcher:
             await asyncio.gather(*self._background, return_exceptions=True)
         self._leaving.clear()
 
+    def _hold(self, rows: Sequence[Row]) -> None:
+        """Note rows that are to be submitted: while that lasts no sweeper is to offer them."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        self._in_hand.update({row.id: (row.dispatch, now) for row in rows})
+        if self._keeping is None and self._in_hand:
+            self._keeping = loop.call_later(_KEEP_EVERY, self._keep)
+
+    def _let_go(self, rows: Sequence[Row]) -> None:
+        for row in rows:
+            self._in_hand.pop(row.id, None)
+
+    def _keep(self) -> None:
+        """Put off the rows that have been in hand for a while."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        long = [(i, d) for i, (d, since) in self._in_hand.items() if _KEEP_EVERY / 2 < now - since < _KEPT_FOR]
+        self._keeping = loop.call_later(_KEEP_EVERY, self._keep) if self._in_hand else None
+        for start in range(0, len(long), _NOTED_AT_ONCE):
+            self.in_background(self._put_off(long[start : start + _NOTED_AT_ONCE]))
+
+    async def _put_off(self, rows: Sequence[tuple[str, int]]) -> None:
+        try:
+            await self._store.in_hand(rows)
+        except StoreUnavailableError as error:
+            logger.warning("%d rows are not put off, they may be offered twice: %s", len(rows), error)
+
     async def _submit(self, ready: Ready) -> None:
+        self._hold(ready.rows)
+        try:
+            await self._hand_over(ready)
+        finally:
+            self._let_go(ready.rows)
+
+    async def _hand_over(self, ready: Ready) -> None:
         dispatches: list[Dispatch] = []
         for row in ready.rows:
             try:

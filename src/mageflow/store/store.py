@@ -205,6 +205,13 @@ class Store:
         flat = [value for row in rows for value in row]
         await self._send(scripts.OFFERED, int(start_timeout * 1000), *flat)
 
+    async def in_hand(self, rows: Sequence[tuple[str, int]]) -> None:
+        """Rows (id, dispatch) are still being handed to the task manager: for 2 s no sweeper offers them.
+
+        One round trip, shared with others of the tick.
+        """
+        await self._send(scripts.IN_HAND, *(value for row in rows for value in row))
+
     async def sweep(self, *, drained: Iterable[str], start_timeout: float, probes: bool = False) -> Answer:
         """Claim overdue rows, end lapsed leases, mark what expired. One round trip.
 
