@@ -31,6 +31,9 @@ _PARKED = 30.0
 _OVERLAP = 8.0
 """Seconds that a replay waits for the worker that it replaces to lose its lease."""
 _TURN = 0.5
+_WITHDRAWN = 5.0
+"""Seconds in which Hatchet cancels a run, at the most."""
+_LOOK = 0.02
 _UNAVAILABLE = "the flows' store is not available"
 _NOT_NOW = (_UNAVAILABLE, "store unavailable")
 
@@ -144,7 +147,7 @@ class _Run:
         answer = await self._begin(self._engine.host, delivery)
         if isinstance(answer, str):
             if answer == "canceled":
-                await self._engine.cancel(run)
+                await self._withdraw()
             return {NOTE: f"not run: {answer}"}
         if ctx.is_cancelled:  # while it asked
             await _through(self._canceled(answer, delivery))
@@ -162,7 +165,7 @@ class _Run:
         if not isinstance(answer, str):
             self._engine.followers.start(answer, delivery, self._values(message))
         elif answer != "duplicate" or await host.manager_run(delivery.id) != run:
-            await self._engine.cancel(run)
+            await self._withdraw()
             return {NOTE: f"not run: {answer}"}
         try:
             return await self._plain(message, f"{run} {self._task.name}")
@@ -251,7 +254,7 @@ class _Run:
         await execution.ended(error)
         if execution.stopped:
             if not execution.overtaken:
-                await self._engine.cancel(self._ctx.workflow_run_id)
+                await self._withdraw()
             return {NOTE: "stopped"}
         if isinstance(error, NonRetryableException):
             raise error from cause
@@ -260,6 +263,14 @@ class _Run:
             raise _as_exception(error)
         text = f"{type(error).__name__}: {error}"
         raise NonRetryableException(text) from error
+
+    async def _withdraw(self) -> None:
+        """Have Hatchet cancel this run, and wait until it did: one that ended before would be shown as completed."""
+        await self._engine.cancel(self._ctx.workflow_run_id)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _WITHDRAWN
+        while not self._ctx.is_cancelled and loop.time() < until:  # noqa: ASYNC110 - Hatchet's context has no event
+            await asyncio.sleep(_LOOK)
 
     def _delay(self, error: BaseException, attempt: int) -> float:
         """Return the seconds until Hatchet's next attempt."""
