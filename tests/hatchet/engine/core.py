@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -23,6 +24,8 @@ from tests.hatchet.engine.values import (
 
 INTERNAL_RETRIES = 10
 _TICK = 0.05
+_CANCELED_IN = 0.1
+"""Seconds that a cancel stands in a queue."""
 _FRESH = 5.0
 """Seconds since its last heartbeat in which a worker that listens is given work."""
 
@@ -226,7 +229,7 @@ class Engine:
         self._enqueue(task, delay or 0.0)
 
     def cancel(self, ids: Iterable[str]) -> list[str]:
-        """Cancel runs or tasks by their ids; what runs is told to stop."""
+        """Cancel runs or tasks by their ids in a moment, unless they end before; what runs is told to stop."""
         found: list[str] = []
         for identifier in ids:
             run, task = self.runs.get(identifier), self.tasks.get(identifier)
@@ -234,9 +237,13 @@ class Engine:
             for one in tasks:
                 if not one.status.ended:
                     found.append(one.id)
-                    self._stop(one)
-                    self._end(one, Status.CANCELLED)
+                    self.at(_CANCELED_IN, functools.partial(self._cancel, one, one.retry_count))
         return found
+
+    def _cancel(self, task: TaskRun, attempt: int) -> None:
+        if not task.status.ended and task.retry_count == attempt:
+            self._stop(task)
+            self._end(task, Status.CANCELLED)
 
     def replay(self, ids: Iterable[str]) -> None:
         """Run again what has ended."""
