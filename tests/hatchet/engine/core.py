@@ -24,8 +24,8 @@ from tests.hatchet.engine.values import (
 
 INTERNAL_RETRIES = 10
 _TICK = 0.05
-_CANCELED_IN = 0.1
-"""Seconds that a cancel stands in a queue."""
+_CANCELED_IN = 0.8
+"""Seconds that a cancel stands in the queue of a busy engine: longer than a worker takes to learn of ours."""
 _FRESH = 5.0
 """Seconds since its last heartbeat in which a worker that listens is given work."""
 
