@@ -45,10 +45,11 @@ class Model(Transitions):
         node.container = container
         self.roots.remove(node)
 
-    def run(self, node: Node) -> str | None:
-        """Start a signature; a member opens the swarms above it."""
-        if refused := self._refuse_run(node):
+    def run(self, node: Node, *, delayed: bool = False) -> str | None:
+        """Start a signature, a root perhaps at a later time; a member opens the swarms above it."""
+        if refused := self._refuse_run(node, delayed=delayed):
             return refused
+        node.early = delayed
         if node.opened_by == "member":
             self._run_own(node)
             return None
@@ -59,7 +60,7 @@ class Model(Transitions):
             self._enter(node.container, node)
         return None
 
-    def _refuse_run(self, node: Node) -> str | None:
+    def _refuse_run(self, node: Node, *, delayed: bool) -> str | None:
         if node.gone:
             return "not_found"
         if node.draft:
@@ -71,6 +72,8 @@ class Model(Transitions):
         second = node.opened_by == "member" and not node.ended
         if (node.status != "p" or node.told) and not second:
             return "already_started"
+        if delayed and (node.container is not None or second):
+            return "illegal"
         return "illegal" if node.container and self._being_written(node.container) else None
 
     def _being_written(self, container: Node) -> bool:
@@ -222,6 +225,12 @@ class Model(Transitions):
         """A root was suspended or interrupted for too long."""
         if root.mark:
             self._cancel_by_name(root)
+
+    def time_comes(self, root: Node) -> None:
+        """The time has come at which it is to start."""
+        root.early = root.timer = False
+        if root.status == "p":
+            self._ready(root)
 
     def abandon(self, swarm: Node) -> None:
         """Nothing happened in an open swarm for too long."""

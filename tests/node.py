@@ -27,6 +27,10 @@ class Node:
     problem: Node | None = None
     draft: bool = False
     told: bool = False
+    early: bool = False
+    """Whether it was told to run at a time that has not come yet."""
+    timer: bool = False
+    """Whether it waits for that time."""
     expiring: bool = False
     gone: bool = False
     # steering

@@ -54,6 +54,9 @@ class Transitions(Lifetimes):
         node.told = True
         if self._is_held(node) or self._waits_for_slot(node):
             return
+        if node.early:
+            node.timer = True
+            return
         if node.kind == "t":
             self._write_row(node)
             return
@@ -273,7 +276,7 @@ class Transitions(Lifetimes):
             status, reason, by_mark = "c", "canceled", True
         else:
             by_mark = False
-        node.status, node.reason, node.row = status, reason, False
+        node.status, node.reason, node.row, node.timer = status, reason, False, False
         self._end_members(node, status, reason, failed=by_mark or status == "f")
         self._releases.append(node)
         if status == "d":

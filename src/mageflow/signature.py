@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
@@ -12,7 +12,7 @@ from typing_extensions import override
 from mageflow.arguments import Kwargs
 from mageflow.config import PauseActionTypes
 from mageflow.errors import IllegalMoveError, OutsideTransactionError, TransactionError
-from mageflow.flow.checks import check_count, check_seconds, one_of
+from mageflow.flow.checks import check_count, check_seconds, check_start, one_of
 from mageflow.flow.payload import Json, dump, merge, message_of, plain
 from mageflow.flow.signature import Change, Members, Message, NewSignature, Patch, Persisted, Run, Steer, Verb
 from mageflow.flow.status import Kind, Status
@@ -25,6 +25,7 @@ from mageflow.views import members
 In = TypeVar("In", contravariant=True)  # noqa: PLC0105 - the word of the documentation
 Out = TypeVar("Out", covariant=True)  # noqa: PLC0105 - likewise
 
+_EPOCH = datetime.fromtimestamp(0, tz=UTC)
 SNAPSHOT = 1000
 """Members that a snapshot lists at the most."""
 _COPIED_SETTINGS = ("mc", "sf", "mt", "os", "cl", "nm")
@@ -109,20 +110,30 @@ class Signature(Persisted, Generic[In, Out]):
         self._kwargs = Kwargs(self, self._record.body.kwargs)
 
     async def aio_run_no_wait(
-        self, msg: In | Mapping[str, Any] | None = None, *, options: Mapping[str, Any] | BaseModel | None = None
+        self,
+        msg: In | Mapping[str, Any] | None = None,
+        *,
+        delay: timedelta | None = None,
+        at: datetime | None = None,
+        options: Mapping[str, Any] | BaseModel | None = None,
     ) -> FlowHandle[Out]:
         """Start it and return a handle. One round trip, and one to the task manager.
 
         Args:
             msg: a model, a mapping or nothing.
+            delay: not before so long from now (in a transaction: from its exit), for a whole flow. A worker starts it
+                then, under load within a second; until then it is `pending`, lives, and can be steered.
+            at: not before this time, with a time zone; one that is over is now. By the clock of Redis.
             options: options of the task manager for this start.
 
         Raises:
             InvalidMessageError, NotSerialisableError, PayloadTooLargeError: the message is wrong; nothing was started.
+            InvalidArgumentError: `delay` or `at` is none, or both were given.
             AlreadyStartedError: it was started before.
-            IllegalMoveError: its container starts it.
+            IllegalMoveError: its container starts it, or it is a member and would be put off.
             SignatureNotFoundError: it is gone.
         """
+        check_start(delay, at)
         message = message_of(msg, f"the message of {self.key}")
         values = (await self._session.planner()).options(options, f"the options of {self.key}")
         await self._check_message(message)
@@ -132,7 +143,7 @@ class Signature(Persisted, Generic[In, Out]):
             changes.append(Patch(id=self.id, line=line))
         if msg is not None:
             changes.append(Message(id=self.id, message=dump(message, f"the message of {self.key}", self._limit)))
-        await self._session.commit_once(self.id, [*changes, Run(id=self.id)])
+        await self._session.commit_once(self.id, [*changes, _run(self.id, delay, at)])
         if self._session.block is None:
             self._session.replay.started(self.id)
         return self.handle
@@ -290,6 +301,15 @@ class Signature(Persisted, Generic[In, Out]):
     @override
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.task_name or ''} {self.key} {self.task_status.value}>"
+
+
+def _run(identifier: str, delay: timedelta | None, at: datetime | None) -> Run:
+    millisecond = timedelta(milliseconds=1)
+    return Run(
+        id=identifier,
+        delay=-(-(delay or timedelta()) // millisecond),
+        at=None if at is None else -(-(at - _EPOCH) // millisecond),
+    )
 
 
 class TaskSignature(Signature[In, Out]):

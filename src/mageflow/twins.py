@@ -6,7 +6,7 @@ import asyncio
 import functools
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from pydantic import BaseModel
@@ -188,10 +188,15 @@ class SyncSignature(Wrapper):
         return SyncHandle(self.caller, self.wrapped.handle)
 
     def aio_run_no_wait(
-        self, msg: object = None, *, options: Mapping[str, Any] | BaseModel | None = None
+        self,
+        msg: object = None,
+        *,
+        delay: timedelta | None = None,
+        at: datetime | None = None,
+        options: Mapping[str, Any] | BaseModel | None = None,
     ) -> SyncHandle:
         """Start it and return a handle; see `Signature.aio_run_no_wait`."""
-        handle = self.caller.run(lambda _: self.wrapped.aio_run_no_wait(msg, options=options))
+        handle = self.caller.run(lambda _: self.wrapped.aio_run_no_wait(msg, delay=delay, at=at, options=options))
         return SyncHandle(self.caller, handle)
 
     def aduplicate(self) -> SyncSignature:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from mageflow.flow.ids import item_id, key_of
 from mageflow.flow.status import Status
@@ -56,8 +57,9 @@ class Wait:
     """The one thing that an unended signature waits on.
 
     Args:
-        kind: `mark` (`on`: the key that carries it), `run` (the worker), `row` (of the outbox), `slot` (of that swarm),
-            `member` (its own, or the one before it), `open gate`, `start` (of itself, of its container, or a firing).
+        kind: `mark` (`on`: the key that carries it), `run` (the worker), `time` (its start, in ISO 8601), `row` (of
+            the outbox), `slot` (of that swarm), `member` (its own, or the one before it), `open gate`, `start` (of
+            itself, of its container, or a firing).
         on: its name.
         since: seconds since the epoch.
     """
@@ -77,6 +79,8 @@ async def why(store: Store, identifier: str) -> Wait | None:
     if found is None:
         return None
     kind, on, since = found
+    if kind == "time":
+        on = datetime.fromtimestamp(int(on) / 1000, tz=UTC).isoformat(timespec="milliseconds")
     named = kind in {"mark", "slot", "member", "open gate"} or (kind == "start" and on != "firing")
     return Wait(kind=kind, on=key_of(store.config.namespace, on) if named else on, since=since)
 

@@ -128,6 +128,7 @@ def _compare_indices(model: Model, here: list[Node], state: Snapshot, ids: Mappi
     idle = {f"!a:{ids[node]}" for node in here if node.idle}
     gates = {row for row in state.out if row.startswith("!a:")}
     rows |= {f"!u:{ids[root]}" for root in model.timed()}
+    rows |= {f"!d:{ids[node]}" for node in here if node.timer and not node.gone}
     assert set(state.out) - gates == rows, f"outbox {set(state.out) - gates}, the model {rows}"
     assert idle <= gates
     assert {state.status(row[3:]) for row in gates} <= {"a"}

@@ -59,6 +59,8 @@ def wind_up(world: World) -> None:
     for _ in range(60):
         if not world.model.roots:
             break
+        for node in world.timers():
+            world.time_comes(node)
         for node in nodes_of(world):
             _wind_up_node(world, node)
         world.check()
@@ -148,14 +150,20 @@ def run(world: World, numbers: Numbers) -> None:
     """Start something."""
     nodes = world.model.unstarted() if not numbers.chance(2) else nodes_of(world)
     if node := numbers.one(nodes):
-        world.run(node, with_message=numbers.chance(2))
+        world.run(node, with_message=numbers.chance(2), delayed=numbers.chance(4))
+
+
+def time_comes(world: World, numbers: Numbers) -> None:
+    """The time of a delayed start has come."""
+    if root := numbers.one(world.timers()):
+        world.time_comes(root)
 
 
 def run_member(world: World, numbers: Numbers) -> None:
     """Start a member of a swarm."""
     members = [node for node in nodes_of(world) if node.container is not None and node.container.kind == "s"]
     if node := numbers.one([member for member in members if not member.told] or members):
-        world.run(node, with_message=numbers.chance(2))
+        world.run(node, with_message=numbers.chance(2), delayed=numbers.chance(8))
 
 
 def add(world: World, numbers: Numbers) -> None:
@@ -431,6 +439,7 @@ VERBS: dict[str, Callable[[World, Numbers], None]] = {
         container,
         run,
         run_member,
+        time_comes,
         add,
         close,
         deliver,
@@ -467,6 +476,7 @@ STEERED_WEIGHTS = {
     "begin": 5,
     "run": 2,
     "run_member": 3,
+    "time_comes": 4,
     "add": 4,
     "close": 2,
     "deliver": 14,

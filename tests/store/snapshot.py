@@ -68,7 +68,7 @@ class Snapshot:
     @property
     def continues(self) -> list[str]:
         """Continue rows that are to be worked off at once."""
-        return [row for row in self.out if row[0] == "!" and row[1] not in "auz"]
+        return [row for row in self.out if row[0] == "!" and row[1] not in "aduz"]
 
     @cached_property
     def records(self) -> dict[str, Hash]:

@@ -16,11 +16,11 @@ class Wait:
 
 
 def why(state: Snapshot, identifier: str) -> Wait | None:
-    """Return the first that applies of mark, run, row, slot, member, open gate, start; `None`: it waits on nothing.
+    """Return the first that applies of mark, run, time, row, slot, member, open gate, start; `None`: on nothing.
 
     What has ended waits on nothing too: ask for the status first.
     """
-    for rule in (_mark, _run, _row, _slot, _member, _gate, _start):
+    for rule in (_mark, _run, _time, _row, _slot, _member, _gate, _start):
         if wait := rule(state, identifier):
             return wait
     return None
@@ -94,6 +94,10 @@ def _mark(state: Snapshot, identifier: str) -> Wait | None:
 
 def _run(state: Snapshot, identifier: str) -> Wait | None:
     return Wait("run", state.record(identifier).get("w", "")) if identifier in state.runs else None
+
+
+def _time(state: Snapshot, identifier: str) -> Wait | None:
+    return Wait("time", state.record(identifier)["du"]) if f"!d:{identifier}" in state.out else None
 
 
 def _row(state: Snapshot, identifier: str) -> Wait | None:

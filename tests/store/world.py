@@ -70,7 +70,7 @@ class World:
     def work_off(self) -> None:
         """Work off the continue rows."""
         for _ in range(20_000):
-            todo = sorted(row for row in self.rows() if row[0] == "!" and row[1] not in "au")
+            todo = sorted(row for row in self.rows() if row[0] == "!" and row[1] not in "aud")
             if not todo:
                 return
             for row in todo:
@@ -251,10 +251,23 @@ class World:
         self.model.drafts.clear()
         self.sweep()
 
-    def run(self, node: Node, *, with_message: bool) -> str | None:
-        """Start a signature."""
+    def run(self, node: Node, *, with_message: bool, delayed: bool = False) -> str | None:
+        """Start a signature, or have it started in an hour."""
         message = [Message(id=self.name(node), message=b"{}")] if with_message else []
-        return self.attempt([*message, Run(id=self.name(node))], lambda: self.model.run(node))
+        start = Run(id=self.name(node), delay=3_600_000 * delayed)
+        return self.attempt([*message, start], lambda: self.model.run(node, delayed=delayed))
+
+    def timers(self) -> list[Node]:
+        """Return what is to start at a later time."""
+        standing = [row.removeprefix("!d:") for row in self.rows() if row.startswith("!d:")]
+        return [self.nodes[identifier] for identifier in sorted(standing) if self.nodes[identifier].timer]
+
+    def time_comes(self, root: Node) -> None:
+        """The time has come at which it is to start."""
+        self.driver.call("HSET", self.driver.key(f"s:{self.name(root)}"), "du", 1)
+        self.continue_(f"!d:{self.name(root)}")
+        self.model.time_comes(root)
+        self.model.settle()
 
     def close(self, swarm: Node) -> str | None:
         """Close a swarm."""

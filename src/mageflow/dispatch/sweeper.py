@@ -46,6 +46,7 @@ class Sweeper:
         self._backend = backend
         self._dispatcher = dispatcher
         self._undecided = False
+        self._next_start = INTERVAL
         self._cursor = 0
         self._look_at = 0.0
 
@@ -55,7 +56,8 @@ class Sweeper:
         capabilities = self._backend.capabilities
         timeout = capabilities.start_timeout
         answer = await self._store.sweep(drained=drained, start_timeout=timeout, probes=capabilities.probes)
-        undecided, more, asks, lost = answer.extra
+        undecided, more, asks, lost, next_start = answer.extra
+        self._next_start = int(next_start) / 1000 if next_start else INTERVAL
         self._undecided = undecided > 0
         await self._dispatcher.dispatch(answer.ready)
         if asks:
@@ -117,7 +119,7 @@ class Sweeper:
     async def run(self) -> None:
         """Sweep until canceled."""
         while True:
-            found = False
+            found, self._next_start = False, INTERVAL
             try:
                 found = await self.sweep()
                 await self._look_for_stalls()
@@ -125,7 +127,7 @@ class Sweeper:
                 logger.warning("sweep failed, the next one goes on: %s", error)
             except Exception:
                 logger.exception("sweep failed, the next one goes on")
-            await asyncio.sleep(0 if found else INTERVAL)
+            await asyncio.sleep(0 if found else min(INTERVAL, self._next_start))
 
 
 def _lost(entry: Sequence[Any]) -> ManagerRun:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import AsyncIterable, Iterable, Mapping
+from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any, TypeVar, cast
 
@@ -37,6 +38,16 @@ def check_seconds(value: object, where: str, *, positive: bool = False) -> None:
     seconds = value if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
     if not (seconds > 0 if positive else seconds >= 0):  # neither holds of NaN
         raise InvalidArgumentError(where, f"seconds, {'more than 0' if positive else '0 or more'}", shown(value))
+
+
+def check_start(delay: object, at: object) -> None:
+    """Refuse all but nothing, a time span and a time with a zone; both of them too."""
+    if delay is not None and at is not None:
+        raise InvalidArgumentError("the start", "either `delay` or `at`", "both")
+    if delay is not None and not (isinstance(delay, timedelta) and delay >= timedelta(0)):
+        raise InvalidArgumentError("delay", "a timedelta, 0 or more", shown(delay))
+    if at is not None and (not isinstance(at, datetime) or at.utcoffset() is None):
+        raise InvalidArgumentError("at", "a datetime with a time zone", shown(at))
 
 
 def check_text(value: object, where: str) -> None:

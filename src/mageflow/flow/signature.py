@@ -96,9 +96,11 @@ class Message:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """Start a signature."""
+    """Start a signature `delay` ms after this is written, or at a time in ms since the epoch, by the clock of Redis."""
 
     id: str
+    delay: int = 0
+    at: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -131,7 +131,7 @@ def change_arguments(change: Change, height: int = 1) -> Iterable[Argument]:  # 
         case Message():
             return ("message", change.id, change.message)
         case Run():
-            return ("run", change.id)
+            return ("run", change.id, change.delay, "" if change.at is None else change.at)
         case Close():
             return ("close", change.id)
         case Patch():

@@ -11,7 +11,7 @@ ARGV[3..] is a sequence of verbs, each with a fixed number of values (`*` stands
   items map producer first *messages              items for a map; producer: its earlier run may have added them, `first`
                                                   is how many it added before these, or nothing
   message id message
-  run id                                          start it
+  run id delay at                                 start it: so many ms from now, or at this time in ms, if any
   close swarm
   patch id mark line                              one line is appended to its body; mark: stands in the line, so that a later run
                                                   of the task that made the change is told from a change that comes too late
@@ -35,7 +35,7 @@ local function take_list()
 end
 
 local SHAPES = {
-  draft = { 'id', 'begun' }, publish = { 'id', '*' }, run = { 'id' }, close = { 'id' }, message = { 'id', 'text' },
+  draft = { 'id', 'begun' }, publish = { 'id', '*' }, run = { 'id', 'delay', 'at' }, close = { 'id' }, message = { 'id', 'text' },
   patch = { 'id', 'mark', 'text' }, claim = { 'id', 'container', 'x', 'message' }, members = { 'id', 'waiting', '*' },
   add = { 'id', 'close_on_max', 'run', '*' }, items = { 'id', 'producer', 'first', '*' }, asked = { 'id', 'run', '*' }, steer = { 'id', 'verb_of' },
   node = { 'id', 'kind', 'container', 'x', 'fields', 'body', 'message', 'success', 'failure', 'cases' },
@@ -208,6 +208,10 @@ function check.run(change)
   if (record.st ~= 'p' or record.rd or started[change.id]) and not opens then
     return refuse('already_started', change.id)
   end
+  change.due = tonumber(change.at) or now + tonumber(change.delay)
+  if change.due > now and (container or opens) then
+    return refuse('illegal', change.id, 'only the start of a whole flow can be put off')
+  end
   started[change.id] = true
   if closed_above(container) then return refuse('illegal', change.id, closed_above(container)) end
 end
@@ -357,10 +361,10 @@ local function open(id)
   end
 end
 
-local function start(id)
+local function start(id, due)
   local r = rec(id)
   if r.own == '0' and r.rd then return run_own(id) end
-  put(id, { rd = 1 })
+  put(id, { rd = 1, du = due > now and due or nil })
   if not r.c then return push(ready, id) end
   call('RPUSH', P .. 'q:' .. r.c, id)
   open(r.c)
@@ -403,7 +407,7 @@ function write.items(change)
 end
 
 function write.message(change) call('HSET', P .. 'b:' .. home(change.id), change.id .. ':m', change.text) end
-function write.run(change) start(change.id) end
+function write.run(change) start(change.id, change.due) end
 function write.close(change) close(change.id) end
 
 -- An item of a map that waits gets its record before its turn, in which it is found by its place.

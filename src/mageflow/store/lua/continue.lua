@@ -4,7 +4,7 @@
   k  copy a callback                          r  fill the slots of a swarm                 x  expire a finished flow
   z  free what is large of an expired container   y  count what of an ended flow names its own root, then expire it
   o  the own run of swarms that their members opened   h  go on with what a mark held   u  cancel what is held too long
-  e  end what waited for an ended replacement
+  e  end what waited for an ended replacement   d  start what was to start now
   n  cancel what an earlier run of an ended task created, nobody started and its last run did not ask for again
   f  cancel the callbacks that were fired below a canceled signature
 
@@ -43,6 +43,11 @@ end
 function steps.e()
   call('ZREM', P .. 'out', ARGV[3])
   replaced_ended(rec(id).fo or rec(id).c, id)
+end
+
+function steps.d()
+  call('ZREM', P .. 'out', ARGV[3])
+  if rec(id).st == 'p' then ready(id) end
 end
 
 function steps.r()

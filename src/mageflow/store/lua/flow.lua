@@ -483,6 +483,7 @@ end_node = function(id, st, reason)
   if st ~= 'c' and held(id) == 'c' then st, reason = 'c', 'canceled' end
   put(id, { st = st, t2 = now, re = reason })
   if r.mk then call('ZREM', P .. 'out', '!u:' .. id) end
+  if r.du then call('ZREM', P .. 'out', '!d:' .. id) end
   work_off_held(id)
   if st ~= 'c' then fire(id, st == 'd' and 's' or 'f') end
   if st == 'c' and r.by then
@@ -757,6 +758,7 @@ ready = function(id, own)
   if mark == 'c' then return end_canceled(id) end
   if mark then return hold(id, node) end
   if waits_for_slot(id) then return end
+  if num(r, 'du') > now then return call('ZADD', P .. 'out', r.du, '!d:' .. id) end
   if r.k ~= 't' then return activate(id, r.own == '0' and 0 or 1) end
   row(id)
 end

@@ -35,7 +35,7 @@ Keys behind the prefix
 
 Fields of a record
   k kind (t task, c chain, s swarm, w switch)   st status (p a d f c)   c container   x index in a chain or switch   o signature that fired it
-  h height   dr draft   tn task name   rd told to run   d dispatch   a attempts used   n run   sd dispatch and attempt last started
+  h height   dr draft   tn task name   rd told to run   du not before this time   d dispatch   a attempts used   n run   sd dispatch and attempt last started
   al of the attempts used, in this dispatch, those whose deliveries were lost on their way   w worker   op last operation   cr lapses   of offers   oa offered at   t0 created   t1 started   t2 ended
   nx must not run again when its worker is lost   sn dispatch that a worker has and has not begun, with the time when that was seen
   in id of the value injected   ie id of the error injected   rs source of the result   es source of the error   re reason

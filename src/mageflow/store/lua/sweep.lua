@@ -1,9 +1,10 @@
 --[[ Find what nobody cares for any more: overdue rows, lapsed runs, expired flows and drafts. Claims are atomic.
 
 ARGV[3] short names of tasks of which nothing waits at the task manager, \31 between them, `*`: all   [4] ms within which an offered row should start   [5] 1: the task manager can be asked what became of a run
-Returns {'ok', rows, nodes, continues, {undecided, more, asks, lost}}: rows to be offered now, continue rows to be worked off, the number
+Returns {'ok', rows, nodes, continues, {undecided, more, asks, lost, next}}: rows to be offered now, continue rows to be worked off, the number
 of offered rows that would be offered again if the queue were known to be empty, whether more is due, rows to ask for (see
-probed.lua) as {id, dispatch, run, task, ms since it was offered}, and runs that lost their worker as {id, dispatch, run}.
+probed.lua) as {id, dispatch, run, task, ms since it was offered}, runs that lost their worker as {id, dispatch, run}, and the ms
+until the next delayed start among the first 50 rows, or nothing.
 ]]
 local undecided, drained, asks, lost = 0, {}, {}, {}
 for name in string.gmatch(ARGV[3], '[^\31]+') do drained[name] = true end
@@ -36,7 +37,15 @@ local function offer_again(id, r)
   call('ZADD', P .. 'out', int(now + next_look), id)
 end
 
-local due = call('ZRANGEBYSCORE', P .. 'out', '-inf', int(now), 'LIMIT', 0, 50)
+local due, next_start, oldest = {}, '', call('ZRANGE', P .. 'out', 0, 49, 'WITHSCORES')
+for i = 1, #oldest, 2 do
+  local row, left = oldest[i], tonumber(oldest[i + 1]) - now
+  if left <= 0 then
+    due[#due + 1] = row
+  elseif next_start == '' and string.sub(row, 1, 3) == '!d:' then
+    next_start = int(left)
+  end
+end
 for _, id in ipairs(due) do
   if string.sub(id, 1, 1) == '!' then
     continue(id)
@@ -103,4 +112,4 @@ for _, draft in ipairs(call('ZRANGEBYSCORE', P .. 'drafts', '-inf', int(now), 'L
   call('ZREM', P .. 'drafts', draft)
   continue('!g:' .. draft)
 end
-return answer('ok', { undecided, #due == 50 and 1 or 0, asks, lost })
+return answer('ok', { undecided, #due == 50 and 1 or 0, asks, lost, next_start })

@@ -1,4 +1,4 @@
---[[ What a signature waits on: the first that applies of mark, run, row, slot, member, open gate, start.
+--[[ What a signature waits on: the first that applies of mark, run, time, row, slot, member, open gate, start.
 
 A long list is searched to `FAR`, a set to `LOOK` entries; what is beyond is taken to be as it should be.
 ]]
@@ -80,6 +80,7 @@ local function waits_on(id)
   local mark, node = held(id)
   if mark then return { 'mark', node, rec(node).mw or r.t0 } end
   if call('ZSCORE', P .. 'runs', id) then return { 'run', r.w, r.t1 } end
+  if r.du and call('ZSCORE', P .. 'out', '!d:' .. id) then return { 'time', r.du, r.t0 } end
   local rows = { id, '!k:' .. id, '!r:' .. id, '!c:' .. id, '!o:' .. id, '!h:' .. id, r.by and '!e:' .. r.by }
   for _, name in ipairs(rows) do
     local due = call('ZSCORE', P .. 'out', name)
