@@ -20,9 +20,22 @@ class AcceptParams(Enum):
     ALL = "all"
 
 
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+
+
 def in_seconds(value: float | timedelta) -> float:
     """Return a time span as seconds."""
     return value.total_seconds() if isinstance(value, timedelta) else float(value)
+
+
+def span_in_seconds(value: object) -> float | None:
+    """Return a `timedelta`, or a text such as `90s` and `1h30m`, as seconds; `None`: it is neither."""
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if not isinstance(value, str) or not value or _PART.sub("", value):
+        return None
+    return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(value))
 
 
 def _positive(value: float | timedelta) -> float:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from mageflow.backends.base import Backend, TaskOptions
-from mageflow.config import AcceptParams, MageflowConfig
+from mageflow.config import AcceptParams, MageflowConfig, span_in_seconds
 from mageflow.errors import InvalidArgumentError
 from mageflow.flow.checks import check_count, check_seconds, shown
 from mageflow.registry import behaviour_of, declared_name, declared_tasks
@@ -39,7 +39,7 @@ class Declarations:
         *,
         input_validator: type[BaseModel] | None = None,
         retries: int = 0,
-        execution_timeout: timedelta | float | None = None,
+        execution_timeout: timedelta | float | str | None = None,
         **options: Any,
     ) -> Any:
         """Register a function as a task; returns the task object of the task manager.
@@ -48,7 +48,7 @@ class Declarations:
             name: in the namespace; the function's own by default.
             input_validator: model of the message; the first parameter's annotation by default.
             retries: further attempts after the first.
-            execution_timeout: seconds or timedelta.
+            execution_timeout: seconds, a timedelta, or a text as `"90s"` and `"1h30m"`.
             options: options of the task manager.
 
         Raises:
@@ -59,15 +59,17 @@ class Declarations:
             function=_undecided,
             input_validator=input_validator,
             retries=retries,
-            execution_timeout=execution_timeout,
+            execution_timeout=_seconds(execution_timeout),
             options=options,
         )
         return self._decorator(name, task)
 
     def durable_task(self, name: str | Callable[..., Any] | None = None, **options: Any) -> Any:
         """Register a function as a durable task of a task manager that has them, else as a task; see `task`."""
-        own = {key: options.pop(key) for key in ("input_validator", "retries", "execution_timeout") if key in options}
-        return self._decorator(name, TaskOptions(function=_undecided, durable=True, options=options, **own))
+        own = {key: options.pop(key) for key in ("input_validator", "retries") if key in options}
+        limit = _seconds(options.pop("execution_timeout", None))
+        task = TaskOptions(function=_undecided, durable=True, execution_timeout=limit, options=options, **own)
+        return self._decorator(name, task)
 
     def with_ctx(self, task: T) -> T:
         """Pass the task manager's context as second argument, whatever the client's `param_config` says.
@@ -107,7 +109,7 @@ class Declarations:
             raise InvalidArgumentError("the name of a task", "a text", shown(name))
         where = f"of task {name!r}" if isinstance(name, str) else "of a task"
         check_count(task.retries, f"retries {where}")
-        check_seconds(_seconds(task.execution_timeout), f"execution_timeout {where}", positive=True)
+        check_seconds(task.execution_timeout, f"execution_timeout {where}", positive=True)
         if task.input_validator is not None and not isinstance(task.input_validator, type):
             raise InvalidArgumentError(f"input_validator {where}", "a class", shown(task.input_validator))
 
@@ -123,7 +125,7 @@ class Declarations:
         name = task.name or task.function.__name__
         behaviour = self._behaviours.of(task.function).over(behaviour_of(task.function))
         behaviour = behaviour.resolved(self.config.param_config)
-        limit = _seconds(task.execution_timeout)
+        limit = task.execution_timeout
         shown = replace(
             task,
             function=outside_flows(task.function, behaviour, name),
@@ -174,5 +176,7 @@ def _undecided() -> None:
     """Stand for the function that a decorator does not know yet."""
 
 
-def _seconds(limit: timedelta | float | None) -> float | None:
-    return limit.total_seconds() if isinstance(limit, timedelta) else limit
+def _seconds(limit: Any) -> Any:
+    """Return a time limit as seconds; what is none as it is, to be refused."""
+    seconds = span_in_seconds(limit)
+    return limit if seconds is None else seconds

@@ -33,7 +33,7 @@ class _MakesTaskiqTask(Protocol):
         *,
         input_validator: type[BaseModel] | None = None,
         retries: int = 0,
-        execution_timeout: timedelta | float | None = None,
+        execution_timeout: timedelta | float | str | None = None,
         **options: Any,
     ) -> Callable[[Callable[P, R]], AsyncTaskiqDecoratedTask[P, R]]: ...
 

@@ -21,6 +21,13 @@ class Number(BaseModel):
     n: int = 0
 
 
+class Named(BaseModel):
+    """A message with a name to take notes under."""
+
+    name: str
+    raises: bool = False
+
+
 class Previous(BaseModel):
     """The result before."""
 
@@ -108,6 +115,16 @@ def _register_slow(client: Mageflow, notes: Notes) -> dict[str, Any]:
         time.sleep(seconds)
         notes.add(name, "returned")
         return name
+
+    @client.task(name="leave", input_validator=Named, retries=1, execution_timeout="2s", schedule_timeout="5m")
+    def leave(message: Named, ctx: Context) -> str:
+        notes.add(message.name, "started")
+        while not ctx.is_cancelled:
+            time.sleep(0.01)
+        notes.add(message.name, "left")
+        if message.raises:
+            raise RuntimeError
+        return message.name
 
     @client.durable_task(name="plan", input_validator=Number)
     async def plan(message: Number, ctx: DurableContext) -> dict[str, Any]:

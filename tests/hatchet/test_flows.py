@@ -11,7 +11,7 @@ import pytest
 from hatchet_sdk import ClientConfig, EmptyModel, FailedTaskRunExceptionGroup, Hatchet, TriggerWorkflowOptions
 
 from mageflow import Mageflow, MageflowConfig, Status, SwarmConfig, TTLConfig
-from mageflow.errors import FlowFailedError, InvalidArgumentError
+from mageflow.errors import FlowCanceledError, FlowFailedError, InvalidArgumentError
 from mageflow.flow.ids import new_id
 from tests.eventually import eventually
 from tests.hatchet.process import Address
@@ -195,6 +195,28 @@ async def test_thread_is_canceled_at_hatchet(served: Served) -> None:
     await served.cancel_at_hatchet(signature.key)
     await eventually(lambda: _is(handle, Status.CANCELED), "it is canceled", DEADLINE)
     assert served.notes.of("thread") == ["started", "returned"]
+
+
+@pytest.mark.parametrize("raises", [False, True])
+async def test_leaves_when_canceled_at_hatchet(served: Served, *, raises: bool) -> None:
+    """What a task returns or raises because it saw the cancel is no outcome: the signature is canceled."""
+    name = f"leaves {raises}"
+    signature = await served.client.asign("leave", name=name, raises=raises)
+    handle = await signature.aio_run_no_wait()
+    await served.started(name)
+    await served.cancel_at_hatchet(signature.key)
+    with pytest.raises(FlowCanceledError):
+        await handle.result(DEADLINE)
+    assert served.notes.of(name) == ["started", "left"]
+
+
+async def test_leaves_when_its_time_is_up(served: Served) -> None:
+    """What a task returns because it saw that its time is up is no outcome, and its attempts are counted."""
+    handle = await (await served.client.asign("leave", name="late")).aio_run_no_wait()
+    with pytest.raises(FlowFailedError) as failure:
+        await handle.result(DEADLINE)
+    assert failure.value.type == "TimeoutError"
+    assert served.notes.of("late") == ["started", "left"] * 2
 
 
 async def _is(handle: Any, status: Status) -> bool:

@@ -118,9 +118,9 @@ async def test_status_between_attempts_is_active(stage: Stage, client: Mageflow)
     assert await handle.result(10) == "done"
 
 
-@pytest.mark.parametrize("limit", [0.1, timedelta(milliseconds=100)])
-async def test_time_limit_fails_the_attempt(stage: Stage, client: Mageflow, limit: float | timedelta) -> None:
-    """`execution_timeout`, in seconds or as a timedelta, ends an attempt; the next one may succeed."""
+@pytest.mark.parametrize("limit", [0.1, timedelta(milliseconds=100), "100ms"])
+async def test_time_limit_fails_the_attempt(stage: Stage, client: Mageflow, limit: float | timedelta | str) -> None:
+    """`execution_timeout`, in seconds, as a timedelta or a text, ends an attempt; the next one may succeed."""
 
     async def slow_once(msg: Message) -> str:
         stage.keep("slow_once", msg)

@@ -152,7 +152,7 @@ def test_declarations(redis_url: str) -> None:
         "retries of task 't'": (lambda x: client.task("t", retries=x), NO_COUNT),
         "execution_timeout of task 't'": (
             lambda x: client.task("t", execution_timeout=x),
-            (0, *NO_SECONDS[:-1], timedelta(0)),
+            (0, *NO_SECONDS[:-1], timedelta(0), "0s", "1", "1 s", "s", "-1s", "1.5w"),
         ),
         "input_validator of task 't'": (lambda x: client.task("t", input_validator=x), NO_MAPPING),
         "what a decorator stands above": (client.with_ctx, (None, *NO_TEXT)),

@@ -57,7 +57,7 @@ async def with_context(order: Order, ctx: Context, signature: TaskSignature[Any,
     return Parcel(label=ctx.workflow_run_id)
 
 
-@client.task()
+@client.task(execution_timeout="5s")
 async def by_name(number: int) -> dict[str, int]:
     """Take fields by name."""
     return {"number": number}

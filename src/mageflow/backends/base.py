@@ -75,7 +75,7 @@ class TaskOptions:
 
     Args:
         function: as the manager calls it outside a flow.
-        execution_timeout: the longest random delay is in it.
+        execution_timeout: seconds; the longest random delay is in it.
         param_config: with `CTX_ONLY` and `ALL` the second parameter takes the manager's context.
         durable: it was declared as the manager's durable task, where there is such a thing.
         stagger: the longest random delay, to be added to a time limit that the manager sets where none is given.
@@ -87,7 +87,7 @@ class TaskOptions:
     name: str | None = None
     input_validator: Any = None
     retries: int = 0
-    execution_timeout: timedelta | float | None = None
+    execution_timeout: float | None = None
     param_config: AcceptParams = AcceptParams.NO_CTX
     durable: bool = False
     stagger: timedelta = timedelta()

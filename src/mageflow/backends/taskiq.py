@@ -10,7 +10,6 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
 from typing import Any
 
 from taskiq import AsyncBroker, Context, TaskiqDepends, TaskiqEvents, TaskiqMessage, TaskiqMiddleware
@@ -110,9 +109,8 @@ class TaskiqBackend(Backend):
             self._retries = True
             if self._started_on is not None:
                 self._add_retries()
-        timeout = task.execution_timeout
-        if timeout is not None:
-            labels["timeout"] = timeout.total_seconds() if isinstance(timeout, timedelta) else float(timeout)
+        if task.execution_timeout is not None:
+            labels["timeout"] = float(task.execution_timeout)
         name = task.name or task.function.__name__
         decorated = self._broker.register_task(_registrable(task), task_name=name, **labels)
         self._admit(decorated)

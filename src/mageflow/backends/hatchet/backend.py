@@ -34,7 +34,7 @@ from mageflow.backends.hatchet.shape import Shape, lenient, shape_of, validator_
 from mageflow.backends.hatchet.wire import MAX_PAYLOAD, Refusal, check_options, request_of
 from mageflow.backends.hatchet.workflows import Followers, replace_decorators
 from mageflow.backends.hatchet.wrapping import Wrapped, wrap
-from mageflow.config import AcceptParams, in_seconds
+from mageflow.config import AcceptParams, in_seconds, span_in_seconds
 from mageflow.flow.command import Dispatch
 from mageflow.flow.task import TaskDefinition
 
@@ -159,8 +159,9 @@ class HatchetBackend(Backend):
         limit = _seconds(options.get("execution_timeout"), _EXECUTION_TIMEOUT)
         metadata: dict[str, Any] = options.get("default_additional_metadata") or {}
         labels: dict[str, Any] = {"metadata": metadata} if metadata else {}
-        if isinstance(options.get("schedule_timeout"), timedelta):
-            labels["schedule_timeout"] = options["schedule_timeout"].total_seconds()
+        patience = span_in_seconds(options.get("schedule_timeout"))
+        if patience is not None:
+            labels["schedule_timeout"] = patience
         return made, TaskDefinition(name=name, retries=wrapped.retries, execution_timeout=limit, labels=labels)
 
     def add_workflow(self, workflow: Workflow[Any], validator: Any, metadata: dict[str, Any]) -> None:

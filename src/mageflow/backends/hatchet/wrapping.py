@@ -233,7 +233,10 @@ class _Run:
                 raise
             return await _through(self._failed(execution, delivery, error))
         except BaseException as error:  # noqa: BLE001 - whatever a task raises is its outcome; SystemExit would end the worker
-            return await _through(self._failed(execution, delivery, error))
+            value, problem = None, error
+        if self._ctx.is_cancelled and not execution.stopped:  # it saw that, and left: Hatchet takes nothing more of it
+            await _through(self._canceled(execution, delivery))
+            raise asyncio.CancelledError
         if problem is not None:
             return await _through(self._failed(execution, delivery, problem))
         await _through(execution.ended(None))
