@@ -246,17 +246,17 @@ class Model(Transitions):
             return "gone"
         if task.ended or task.waits:
             return "ended"
+        current = (task.dispatch, task.attempts)
+        runs = (dispatch, attempts) == current == task.accepted and task.running and not lease_lapsed
+        stops = any(container.ended and container.interrupts for container in task.above)
+        if runs and not stops and (task.held is None or task.held[0] == "s"):
+            return "duplicate"
         if task.dead is not None:
             return "canceled"
         if task.held is not None:
             return "canceled" if task.held[0] == "c" else "held"
-        if task.held_back:
+        if task.held_back or (dispatch, attempts) < current:
             return "stale"
-        current = (task.dispatch, task.attempts)
-        if (dispatch, attempts) < current:
-            return "stale"
-        if (dispatch, attempts) == current == task.accepted and task.running and not lease_lapsed:
-            return "duplicate"
         keeping = [one for one in task.above if one.kind == "s" and one.status == "a"]
         if task.running and not lease_lapsed and keeping:
             task.overtaken[task.run] = keeping

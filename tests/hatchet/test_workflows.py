@@ -235,3 +235,17 @@ async def test_service_without_mageflow(served: Served) -> None:
     assert await chain.aio_run(timeout=DEADLINE) == 4
     await client.shutdown()
     await asyncio.to_thread(serving.__exit__, None, None, None)
+
+
+async def test_suspended_above(served: Served) -> None:
+    """The tasks of a workflow that runs go on when its container is suspended: it ends, and counts at resume."""
+    member = await served.client.asign(served.long, name="above")
+    swarm = await served.client.aswarm([member], is_swarm_closed=True)
+    handle = await swarm.aio_run_no_wait()
+    await eventually(lambda: "started" in served.notes.of("above"), "it starts", DEADLINE)
+    await swarm.suspend()
+    served.notes.add("above, go", "go")
+    await eventually(lambda: "second" in served.notes.of("above"), "its second task runs", DEADLINE)
+    await swarm.resume()
+    assert await handle.result(DEADLINE) == [{"first": {"n": 1}, "second": {"n": 2}}]
+    assert served.notes.of("above") == ["started", "second"]

@@ -15,17 +15,22 @@ local function answer(status, extra) return { status, {}, {}, {}, extra or {} } 
 if not r then return answer('gone') end
 if r.op == op then return answer('run', { num(r, 'n'), num(r, 'a') - num(r, 'al') }) end
 if ENDED[r.st] or awaits_other(r) then return answer('ended') end
-if dead(id) then return answer('canceled') end
-local mark = held(id)
-if mark then return answer(mark == 'c' and 'canceled' or 'held') end
--- What was held gets a row of its own once it has its slot again.
-if r.hd then return answer('stale') end
 local d, a = num(r, 'd'), num(r, 'a')
-if dispatch < d or (dispatch == d and attempt < a) then return answer('stale') end
 local seen_alive = call('ZSCORE', P .. 'runs', id)
 local alive = seen_alive and tonumber(seen_alive) > now - LEASE
 local began = r.sd == d .. '.' .. a
-if dispatch == d and attempt == a and began and (alive or r.nx) then return answer('duplicate') end
+local duplicate = dispatch == d and attempt == a and began
+local over, stop = dead(id)
+local mark = held(id)
+-- Of a run of several tasks each asks: neither a suspension nor the end of a container that lets finish what runs takes
+-- it back.
+if duplicate and alive and not stop and (not mark or mark == 's') then return answer('duplicate') end
+if over then return answer('canceled') end
+if mark then return answer(mark == 'c' and 'canceled' or 'held') end
+-- What was held gets a row of its own once it has its slot again.
+if r.hd then return answer('stale') end
+if dispatch < d or (dispatch == d and attempt < a) then return answer('stale') end
+if duplicate and r.nx then return answer('duplicate') end
 if alive then
   -- The task manager's next attempt overtakes a run that lives: what that one holds it holds under its own name.
   if keep_slots(id, r.n) then call('ZADD', P .. 'runs', seen_alive, id .. '~' .. r.n) end
