@@ -7,10 +7,11 @@ import json
 import math
 import re
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from tests.chaos.evidence import REPORT, Evidence, Execution
 from tests.chaos.expected import Expectations
-from tests.chaos.flows import digest
+from tests.chaos.flows import GRAPH, digest
 from tests.chaos.load import Node
 from tests.store.snapshot import ENDED
 from tests.store.waiting import why
@@ -35,6 +36,7 @@ class Audit:
         self._state = evidence.state
         self._executions = evidence.executions_by_id()
         self._names: dict[str, str] = {}
+        self._graphs: set[str] = set()
         named = {
             call.id: call for call in evidence.steering if call.verb == "cancel" and call.id in self._state.records
         }
@@ -92,6 +94,8 @@ class Audit:
         yield from self._callbacks(node, identifier, status, digest(must.result))
 
     def _task(self, node: Node, identifier: str, status: str, result: object) -> Iterator[str]:
+        if node.task == GRAPH:
+            self._graphs.add(identifier)
         stored = self._stored(identifier)
         if status == "d" and (stored is None or json.loads(stored) != result):
             yield f"{node.name}: the result of {identifier} is {stored}, not {result}"
@@ -160,7 +164,8 @@ class Audit:
     def _got(self, identifier: str) -> object:
         """Return what stands for the value that a task got, as its result says."""
         stored = self._stored(identifier)
-        return None if stored is None else json.loads(stored).get("after")
+        result: dict[str, Any] = {} if stored is None else json.loads(stored)
+        return result.get("tail", result).get("after")
 
     def _stored(self, identifier: str, what: str = "r") -> str | None:
         """Return the result of a signature, or its error."""
@@ -178,8 +183,9 @@ class Audit:
 
     def _repetitions(self) -> Iterator[str]:
         for identifier, executions in self._executions.items():
-            for first, second in itertools.pairwise(executions):
-                if first.attempt != second.attempt - 1 and not self._repeatable(first, second):
+            for index, (first, second) in enumerate(itertools.pairwise(executions)):
+                graph = identifier in self._graphs and self._restartable(executions[: index + 1], second)
+                if first.attempt != second.attempt - 1 and not graph and not self._repeatable(first, second):
                     yield f"{first.name}: {identifier} ran again for no reason: {first}, {second}"
             yield from self._cut_off(executions)
 
@@ -196,6 +202,17 @@ class Audit:
         if any(freeze.touches(first) for freeze in self._evidence.freezes):
             return True
         return self._steered(first.id, first.began, second.began, "interrupt")
+
+    def _restartable(self, before: Sequence[Execution], second: Execution) -> bool:
+        """Whether a worker died or froze that may have followed a run of several tasks, by which all of it is lost."""
+        ends = (end for e in before for end in (self._evidence.deaths.get(e.process), self._breaks.get(e.own)))
+        if any(end is not None and before[0].began <= end <= second.began for end in ends):
+            return True
+        workers = {execution.process for execution in before}
+        frozen = (freeze for freeze in self._evidence.freezes if freeze.process in workers)
+        if any(freeze.began <= second.began and before[0].began <= freeze.ended for freeze in frozen):
+            return True
+        return self._steered(second.id, before[0].began, second.began, "interrupt")
 
     def _unreported(self, execution: Execution, until: float) -> bool:
         """Whether the outcome may not have been recorded by then: for that the server must answer for a while."""

@@ -25,7 +25,7 @@ from mageflow.errors import (
 from mageflow.flow.ids import key_of
 from tests.chaos.crew import Crew, Server
 from tests.chaos.evidence import Evidence, Outage, Outcome, Steering, read_records, take_snapshot
-from tests.chaos.flows import make_client
+from tests.chaos.flows import GRAPH, HATCHET, make_client
 from tests.chaos.load import Loader, Maker, Node
 from tests.eventually import eventually
 
@@ -64,8 +64,8 @@ class Plan:
     workers: int = 3
     broker: str = ""
     """A broker of TaskIQ, or an engine of Hatchet, instead of the embedded default."""
-    kill_every: float = 2.0
-    """Seconds between two kills of workers."""
+    pace: float = 1.0
+    """How many times longer it takes than usual until the next worker is killed, leaves, freezes."""
     patience: float = 60.0
     """Seconds after the end of the chaos in which everything must have ended, and again in which all keys must go."""
     flows: tuple[Node, ...] = ()
@@ -91,10 +91,11 @@ class Run:
         self._random = random.Random(f"{self.plan.seed} chaos")
         self._background: set[asyncio.Task[None]] = set()
         self._marked: list[str] = []
+        self._more = (GRAPH, "durable") if self.plan.broker == HATCHET else ()
 
     async def evidence(self) -> Evidence:
         """Do what the plan says and collect what can be known."""
-        flows = [*Maker(self.plan.seed).flows(self.plan.tasks), *self.plan.flows]
+        flows = [*Maker(self.plan.seed, self._more).flows(self.plan.tasks), *self.plan.flows]
         self.server.write_at_once()
         keeping = asyncio.create_task(self.crew.keep_complete())
         await self.crew.ready()
@@ -163,12 +164,13 @@ class Run:
     async def _replace_workers(self) -> None:
         """Kill a worker every few seconds."""
         while True:
-            await asyncio.sleep(self.plan.kill_every)
+            await asyncio.sleep(2 * self.plan.pace)
             self.crew.kill_any()
 
     async def _kill_once_more(self) -> list[Node]:
         """Kill a worker in the middle of its work, and nothing else: see how long it takes until that goes on."""
-        flows = [Node(name=f"last{index}", pause=3.0) for index in range(30)]
+        tasks = ("work", "work", *self._more)
+        flows = [Node(name=f"last{index}", task=tasks[index % len(tasks)], pause=3.0) for index in range(30)]
         await self.crew.ready()
         # What is to run again soon must find a free worker.
         await self._idle()
@@ -188,13 +190,13 @@ class Run:
     async def _dismiss_workers(self) -> None:
         """Tell workers to leave; they are given the time to."""
         while True:
-            await asyncio.sleep(self._random.uniform(1, 3))
+            await asyncio.sleep(self._random.uniform(1, 3) * self.plan.pace)
             self._behind(self.crew.dismiss_any())
 
     async def _freeze_workers(self) -> None:
         """Stop workers for longer than a lease, one after the other."""
         while True:
-            await asyncio.sleep(self._random.uniform(0.5, 3))
+            await asyncio.sleep(self._random.uniform(0.5, 3) * self.plan.pace)
             await self.crew.freeze_any(self._random.uniform(7, 9))
 
     async def _disturb_server(self) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.chaos.evidence import Outcome
-from tests.chaos.flows import digest, of_error, result_of
+from tests.chaos.flows import GRAPH, digest, of_error, result_of
 from tests.chaos.load import Node
 
 
@@ -21,7 +21,7 @@ class Expectations:
         if node.id in self.canceled:
             return Outcome(status="c")
         if node.kind == "t":
-            return Outcome(status="f") if node.fails else Outcome(status="d", result=result_of(node.name, given))
+            return Outcome(status="f") if node.fails else Outcome(status="d", result=_result(node, given))
         return self._of_chain(node, given) if node.kind == "c" else self._of_swarm(node, given)
 
     def _of_chain(self, node: Node, given: str) -> Outcome:
@@ -45,7 +45,7 @@ class Expectations:
         if node.id in self.canceled:
             return {of_error("Canceled")}
         if node.kind == "t":
-            return {of_error("DecidedError")}
+            return {of_error("RunFailedError" if node.task == GRAPH else "DecidedError")}
         failed = [member for member in node.members if self.outcome(member, "").status != "d"]
         causes = failed[:1] if node.kind == "c" else failed
         return {error for member in causes for error in self.errors(member)}
@@ -58,3 +58,8 @@ class Expectations:
             if node.kind == "c":
                 given = digest(self.outcome(member, given).result)
         return values
+
+
+def _result(node: Node, given: str) -> Any:
+    result = result_of(node.name, given)
+    return {"head": result_of(node.name, ""), "tail": result} if node.task == GRAPH else result

@@ -13,11 +13,19 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Generator, Mapping
+import uuid
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
+from hatchet_sdk import Context, DurableContext, EmptyModel
+
 from mageflow import Mageflow, MageflowConfig, TTLConfig
+from mageflow.backends.base import Submission
+from mageflow.backends.hatchet import HatchetBackend
+from mageflow.flow.command import Dispatch
 from mageflow.flow.ids import id_of
 from mageflow.run.context import current_run
 from mageflow.signature import Signature
@@ -26,15 +34,29 @@ from tests.contracts.taskiq_subjects import BROKERS
 from tests.hatchet.subjects import make_client as hatchet_client
 
 RETRIES = 2
-"""Further attempts of `flaky` and `spawn`."""
+DURABLE_RETRIES = 9
+"""Hatchet's client ends an attempt of a durable task that waits as its connection breaks."""
+RETRIES_OF = {"flaky": RETRIES, "spawn": RETRIES, "durable": DURABLE_RETRIES}
+"""Further attempts of tasks; others have none."""
 LIFETIME = 3600.0
 """Seconds that finished flows are kept: until the audit is through."""
 RECORDS = "records"
+GRAPH = "graph"
+"""A workflow of two tasks, which Hatchet alone has."""
 HATCHET = "hatchet"
 """The broker that is an engine of Hatchet."""
 SLOTS = 20
 """Tasks that a worker runs at a time."""
 Message = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A task of a run of several tasks; its place among them stands for the number of its attempt."""
+
+    id: str
+    run: int
+    attempt: int
 
 
 class DecidedError(Exception):
@@ -47,9 +69,9 @@ class Recorder:
     def __init__(self, folder: Path) -> None:
         self._file = os.open(folder / RECORDS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
-    def note(self, what: str, message: Message, **more: str) -> None:
-        """Note what happened to the current run; one write, which a kill leaves out or leaves whole."""
-        run = current_run.get()
+    def note(self, what: str, message: Message, part: Part | None = None, **more: str) -> None:
+        """Note what happened to the current run, or a part; one write, which a kill leaves out or leaves whole."""
+        run = part or current_run.get()
         assert run is not None
         self._write(what, id=run.id, run=run.run, attempt=run.attempt, name=message["name"], **more)
 
@@ -63,18 +85,18 @@ class Recorder:
         os.write(self._file, json.dumps({**about, "what": what, **place}).encode() + b"\n")
 
     @contextlib.contextmanager
-    def execution(self, message: Message) -> Generator[None]:
+    def execution(self, message: Message, part: Part | None = None) -> Generator[None]:
         """Note the beginning and the end of an execution."""
-        self.note("began", message)
+        self.note("began", message, part)
         try:
             yield
         except asyncio.CancelledError:
-            self.note("stopped", message)
+            self.note("stopped", message, part)
             raise
         except Exception:
-            self.note("failed", message)
+            self.note("failed", message, part)
             raise
-        self.note("ended", message)
+        self.note("ended", message, part)
 
 
 def digest(value: object) -> str:
@@ -95,7 +117,11 @@ def result_of(name: str, after: str) -> dict[str, str]:
 def _outcome(message: Message) -> dict[str, str]:
     run = current_run.get()
     assert run is not None
-    if run.attempt <= int(message.get("failures", 0)):
+    return _outcome_of(message, run.attempt)
+
+
+def _outcome_of(message: Message, attempt: int) -> dict[str, str]:
+    if attempt <= int(message.get("failures", 0)):
         raise DecidedError(message["name"])
     if error := message.get("mageflow_error"):
         return result_of(message["name"], of_error(error["type"]))
@@ -144,6 +170,35 @@ def register(client: Mageflow, recorder: Recorder) -> None:
     client.task(name="flaky", retries=RETRIES)(work)
 
 
+def register_at_hatchet(client: Any, recorder: Recorder) -> None:
+    """Register what Hatchet alone has: a workflow of two tasks, a task that sleeps without holding its place."""
+    graph = client.workflow(name=GRAPH)
+
+    def part(ctx: Context, number: int) -> Part:
+        run = uuid.UUID(ctx.workflow_run_id).int * 1000 + ctx.retry_count * 10 + number
+        return Part(id=ctx.additional_metadata["mageflow_key"].rpartition(":")[2], run=run, attempt=number)
+
+    @graph.task()
+    async def head(message: EmptyModel, ctx: Context) -> dict[str, str]:
+        given = dict(message)
+        with recorder.execution(given, part(ctx, 1)):
+            await asyncio.sleep(given["pause"])
+            return result_of(given["name"], "")
+
+    @graph.task(parents=[head])
+    async def tail(message: EmptyModel, ctx: Context) -> dict[str, str]:
+        given = dict(message)
+        with recorder.execution(given, part(ctx, 2)):
+            await asyncio.sleep(given["pause"])
+            return _outcome_of(given, 1)
+
+    @client.durable_task(name="durable", retries=DURABLE_RETRIES, execution_timeout=timedelta(seconds=15))
+    async def durable(message: Message, ctx: DurableContext) -> dict[str, str]:
+        with recorder.execution(message):
+            await ctx.aio_sleep_for(timedelta(seconds=1))
+            return _outcome(message)
+
+
 async def _make_child(client: Mageflow, child: Message) -> Signature[Any, Any]:
     """Create what a task starts: a task, or a chain of tasks."""
     if "members" in child:
@@ -153,6 +208,9 @@ async def _make_child(client: Mageflow, child: Message) -> Signature[Any, Any]:
 
 def send_twice(client: Mageflow) -> None:
     """Let everything that this client hands to the task manager be delivered twice."""
+    if isinstance(client._backend, HatchetBackend):
+        _submit_twice(client._backend)
+        return
     broker = client._backend.manager
     stock = cast("type[Any]", type(broker))
 
@@ -162,6 +220,17 @@ def send_twice(client: Mageflow) -> None:
 
     # A class of its own, as a user's broker would be: then no message goes past it.
     broker.__class__ = type(f"Doubling{stock.__name__}", (stock,), {"kick": twice})
+
+
+def _submit_twice(backend: HatchetBackend) -> None:
+    """Let it be as if no answer to a request came, and each was made again: of every dispatch there are two runs."""
+    submit = backend.submit
+
+    async def twice(batch: Sequence[Dispatch]) -> Sequence[Submission]:
+        await submit(batch)
+        return await submit(batch)
+
+    setattr(backend, "submit", twice)  # noqa: B010 - to pyright a method is not assigned to
 
 
 def make_client(environment: Mapping[str, str]) -> Mageflow:
@@ -175,7 +244,10 @@ def make_client(environment: Mapping[str, str]) -> Mageflow:
     config = MageflowConfig(namespace=namespace, crash_limit=1_000_000, ttl=TTLConfig(done_ttl=LIFETIME))
     make = hatchet_client if broker == HATCHET else BROKERS.get(broker)
     client = Mageflow(None, environment.get("REDIS_URL"), config=config) if make is None else make(config)
-    register(client, Recorder(Path(environment["CHAOS_FOLDER"])))
+    recorder = Recorder(Path(environment["CHAOS_FOLDER"]))
+    register(client, recorder)
+    if broker == HATCHET:
+        register_at_hatchet(client, recorder)
     if environment["CHAOS_DOUBLE"] == "1":
         send_twice(client)
     return client

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -21,10 +21,11 @@ from mageflow.errors import (
 from mageflow.flow.ids import id_of, key_of
 from mageflow.signature import Signature
 from mageflow.swarm import SwarmSignature
-from tests.chaos.flows import RETRIES
+from tests.chaos.flows import RETRIES, RETRIES_OF
 
 Signed = Signature[Any, Any]
 _DEEPEST = 3
+_TASKS = ("work", "work", "work", "plain", "flaky")
 
 
 @dataclass(kw_only=True)
@@ -59,7 +60,7 @@ class Node:
     @property
     def fails(self) -> bool:
         """Whether the task fails for good."""
-        return self.failures > (RETRIES if self.task in {"flaky", "spawn"} else 0)
+        return self.failures > RETRIES_OF.get(self.task, 0)
 
     @property
     def bound_arguments(self) -> dict[str, Any]:
@@ -86,10 +87,11 @@ class Node:
 
 
 class Maker:
-    """Makes random flows."""
+    """Makes random flows; `more` are tasks beside those that every task manager has."""
 
-    def __init__(self, seed: str) -> None:
+    def __init__(self, seed: str, more: Sequence[str] = ()) -> None:
         self._random = random.Random(seed)
+        self._tasks = (*_TASKS, *more)
         self.tasks = 0
 
     def flows(self, size: int) -> list[Node]:
@@ -115,8 +117,8 @@ class Maker:
         self.tasks += 1
         shortest, longest = self._random.choices([(0, 0.02), (0.05, 0.4), (0.4, 1.5)], weights=[5, 4, 1])[0]
         pause = self._random.uniform(shortest, longest)
-        task = self._random.choice(["work", "work", "work", "plain", "flaky"])
-        bad = int(self._random.random() < 0.08)
+        task = self._random.choice(self._tasks)
+        bad = int(self._random.random() < 0.08) * (RETRIES_OF.get(task, 0) + 1)
         failures = self._of_retried() if task == "flaky" else bad
         return Node(name=name, task=task, pause=round(pause, 4), failures=failures)
 

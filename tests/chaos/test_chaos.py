@@ -82,9 +82,10 @@ async def test_everything_at_once_on_rabbitmq(tmp_path: Path, rabbitmq_server: R
 
 @pytest.mark.long
 @pytest.mark.timeout(_TIMEOUT)
-async def test_killed_workers_and_restarts_on_hatchet(tmp_path: Path) -> None:
-    """Workers of Hatchet are killed, its engine's connections all break, flows are held and canceled: all ends."""
-    plan = replace(_plan(["workers", "steer", "cancel", "broker"], HATCHET), kill_every=8.0)
+async def test_everything_at_once_on_hatchet(tmp_path: Path) -> None:
+    """So it is on Hatchet, with durable tasks and workflows, while the connections of its engine all break as well."""
+    # A wrong clock of Python alone, which is what can be made here, breaks the deadlines of gRPC.
+    plan = replace(_plan({*EVERYTHING - {"skew"}, "broker"}, HATCHET), pace=4.0)
     with engine_at_hand() as engine:
         await _nothing_goes_wrong(plan, tmp_path, engine)
 
