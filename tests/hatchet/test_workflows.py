@@ -249,3 +249,17 @@ async def test_suspended_above(served: Served) -> None:
     await swarm.resume()
     assert await handle.result(DEADLINE) == [{"first": {"n": 1}, "second": {"n": 2}}]
     assert served.notes.of("above") == ["started", "second"]
+
+
+async def test_mock_run_of_plain_functions(hatchet_environment: Address | None) -> None:
+    """Hatchet's `mock_run` runs plain functions as it does without flows, those of workflows too."""
+    client = make_client(MageflowConfig(namespace=f"mock{new_id()}".lower()))
+    workflow = client.workflow(name="steps", input_validator=Number)
+
+    def half(message: Number, ctx: Context) -> dict[str, Any]:
+        return {"half": message.n // 2, "attempt": ctx.attempt_number}
+
+    alone = client.task(name="half", input_validator=Number)(half)
+    step = workflow.task()(half)
+    assert alone.mock_run(Number(n=4), retry_count=1) == {"half": 2, "attempt": 2}
+    assert step.mock_run(Number(n=6)) == {"half": 3, "attempt": 1}

@@ -22,9 +22,11 @@ class Delivered:
         self.world.run(task, with_message=False)
         self.id = self.world.name(task)
 
-    def start(self, dispatch: int, counted: int, *, operation: str | None = None) -> tuple[str, list[int]]:
+    def start(
+        self, dispatch: int, counted: int, *, once: bool = False, operation: str | None = None
+    ) -> tuple[str, list[int]]:
         """Deliver the task: the answer, the number of the run with the attempts that count as used."""
-        answer = self.driver.run("start", self.id, dispatch, counted, "worker", "", operation=operation)
+        answer = self.driver.run("start", self.id, dispatch, counted, "worker", "", int(once), operation=operation)
         return answer[0].decode(), answer[4]
 
     def fail(self, run: int, counted: int) -> str:
@@ -86,3 +88,14 @@ def test_a_repeated_call_is_told_the_same(task: Delivered) -> None:
     """A call that is repeated when a connection breaks gets the same attempt."""
     first = task.start(1, 2, operation="once")
     assert task.start(1, 2, operation="once") == first == ("run", [1, 0])
+
+
+def test_what_must_not_run_again_does_not_as_another_attempt(task: Delivered) -> None:
+    """A manager may count the loss of a worker as an attempt; what follows a failed attempt is one."""
+    assert task.start(1, 0, once=True) == ("run", [1, 0])
+    assert task.fail(1, 1) == "recorded"
+    assert task.start(1, 1, once=True) == ("run", [2, 1])
+    task.driver.steer("runs", 0, task.id)
+    assert task.start(1, 2, once=True) == ("duplicate", [])
+    task.world.sweep()
+    assert task.driver.snapshot().record(task.id)["st"] == "f"

@@ -33,7 +33,7 @@ from mageflow.backends.hatchet.sender import BULK, Asked, Sender
 from mageflow.backends.hatchet.shape import Shape, lenient, shape_of, validator_of
 from mageflow.backends.hatchet.wire import MAX_PAYLOAD, Refusal, check_options, request_of
 from mageflow.backends.hatchet.workflows import Followers, replace_decorators
-from mageflow.backends.hatchet.wrapping import Wrapped, wrap
+from mageflow.backends.hatchet.wrapping import Wrapped, keep_mock_run, wrap
 from mageflow.config import AcceptParams, in_seconds, span_in_seconds
 from mageflow.flow.command import Dispatch
 from mageflow.flow.task import TaskDefinition
@@ -153,7 +153,7 @@ class HatchetBackend(Backend):
             backoff=(options.get("backoff_factor"), options.get("backoff_max_seconds")),
         )
         options = {**options, "input_validator": lenient(self._hatchet, validator)}
-        made = self._hatchet.make_task(decorator, wrap(wrapped, self), options)
+        made = keep_mock_run(self._hatchet.make_task(decorator, wrap(wrapped, self), options), function)
         _keep_schema(made, validator)
         self.workflows[name] = made
         limit = _seconds(options.get("execution_timeout"), _EXECUTION_TIMEOUT)
@@ -180,7 +180,7 @@ class HatchetBackend(Backend):
             )
             return wrap(task, self)
 
-        replace_decorators(workflow, wrapped)
+        replace_decorators(workflow, wrapped, keep_mock_run)
         self._found.append(self.followers.found(workflow, name, validator, metadata))
 
     @override

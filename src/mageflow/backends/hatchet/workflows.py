@@ -133,16 +133,18 @@ class Followers:
 
 
 def replace_decorators(
-    workflow: Workflow[Any], wrapped: Callable[[Callable[..., Any], Mapping[str, Any]], Callable[..., Any]]
+    workflow: Workflow[Any],
+    wrapped: Callable[[Callable[..., Any], Mapping[str, Any]], Callable[..., Any]],
+    completed: Callable[[Any, Callable[..., Any]], Any],
 ) -> None:
-    """Let the decorators of a workflow wrap what they decorate."""
+    """Let the decorators of a workflow wrap what they decorate, and complete the tasks that they make of it."""
 
     def replaced(name: str) -> Callable[..., Any]:
         original = getattr(workflow, name)
 
         def decorator(*args: Any, **options: Any) -> Callable[[Callable[..., Any]], Any]:
             decorate = original(*args, **options)
-            return lambda function: decorate(wrapped(function, options))
+            return lambda function: completed(decorate(wrapped(function, options)), function)
 
         return decorator
 

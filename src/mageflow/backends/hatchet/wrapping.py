@@ -103,6 +103,18 @@ def wrap(task: Wrapped, engine: Engine) -> Callable[..., Any]:
     return run
 
 
+def keep_mock_run(made: Any, function: Callable[..., Any]) -> Any:
+    """Let users test a plain function by Hatchet's `mock_run`, though Hatchet has a coroutine function of it."""
+
+    def mock_run(*args: Any, **options: Any) -> Any:
+        with ThreadPoolExecutor(1) as thread:  # there may be a running loop in this one
+            return thread.submit(lambda: asyncio.run(made.aio_mock_run(*args, **options))).result()
+
+    if not inspect.iscoroutinefunction(function):
+        made.mock_run = mock_run
+    return made
+
+
 async def _through(work: Coroutine[Any, Any, T]) -> T:
     """Do something to its end, whoever cancels meanwhile: our own records are not left half-made."""
     task = asyncio.ensure_future(work)

@@ -30,7 +30,8 @@ if mark then return answer(mark == 'c' and 'canceled' or 'held') end
 -- What was held gets a row of its own once it has its slot again.
 if r.hd then return answer('stale') end
 if dispatch < d or (dispatch == d and attempt < a) then return answer('stale') end
-if duplicate and r.nx then return answer('duplicate') end
+-- What must not run again is left to the sweeper, also where the task manager delivers it as another attempt.
+if r.nx and dispatch == d and began and (attempt == a or not alive) then return answer('duplicate') end
 if alive then
   -- The task manager's next attempt overtakes a run that lives: what that one holds it holds under its own name.
   if keep_slots(id, r.n) then call('ZADD', P .. 'runs', seen_alive, id .. '~' .. r.n) end
