@@ -134,6 +134,12 @@ async def test_callback(served: Served) -> None:
     await eventually(lambda: served.notes.of("pay").count(0) == 1, "the callback runs", DEADLINE)
 
 
+async def test_exact_numbers(served: Served) -> None:
+    """The tasks of a workflow get numbers as they were signed, though Hatchet's engine rounds them."""
+    await (await served.client.asign(served.order, n=2**60 + 1)).aio_run(timeout=DEADLINE)
+    assert 2**60 + 1 in served.notes.of("pay")
+
+
 async def test_failure(served: Served) -> None:
     """A workflow fails with its run, after the last attempt, with what Hatchet says of it; cleaning up is Hatchet's."""
     signature = await served.client.asign(served.order, n=-3)

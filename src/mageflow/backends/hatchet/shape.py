@@ -11,12 +11,12 @@ from typing import Annotated, Any, cast, get_origin, get_type_hints
 from hatchet_sdk import Context, Depends, DurableContext, EmptyModel, Hatchet
 from pydantic import BaseModel, ValidationError, WrapValidator
 
-from mageflow.backends.hatchet.wire import KEY
+from mageflow.backends.hatchet.wire import KEY, exact_fields
 from mageflow.config import AcceptParams
 
 _CONTEXT_NAMES = ("ctx", "context", "_ctx", "_context")
 raw_input: ContextVar[Mapping[str, Any] | None] = ContextVar("mageflow_hatchet_input", default=None)
-"""The input of the run as the engine sent it."""
+"""The input of the run as it was sent, with the numbers that the engine changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +98,10 @@ def lenient(hatchet: Hatchet, validator: Any) -> Any:
         context = hatchet.current_context
         if context is None or KEY not in context.additional_metadata:
             return handler(value)
-        raw_input.set(cast("Mapping[str, Any]", value))
+        given = {**cast("Mapping[str, Any]", value), **exact_fields(context.additional_metadata)}
+        raw_input.set(given)
         try:
-            return handler(value)
+            return handler(given)
         except ValidationError as error:
             return Invalid(error)
 

@@ -140,8 +140,8 @@ def _is_changed(value: Any) -> bool:
 
 
 def exact_fields(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of the message that the engine changed, as they were."""
-    return from_json(metadata.get(EXACT, "{}"))
+    """Return the fields of the message that the engine changed, as they were; a child inherits those of its parent."""
+    return {} if _is_child(metadata) else from_json(metadata.get(EXACT, "{}"))
 
 
 def _metadata(dispatch: Dispatch, namespace: str) -> dict[str, str]:

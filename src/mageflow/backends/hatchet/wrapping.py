@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from mageflow.backends.base import Delivery, Execution, Finding, Host, RunState
 from mageflow.backends.hatchet.output import as_output, output_type, shown
 from mageflow.backends.hatchet.shape import Invalid, Shape, plain_arguments, raw_input
-from mageflow.backends.hatchet.wire import NOTE, WORKFLOW, delivery_of, exact_fields, metadata_of_user
+from mageflow.backends.hatchet.wire import NOTE, WORKFLOW, delivery_of, metadata_of_user
 from mageflow.backends.hatchet.workflows import Followers
 
 logger = logging.getLogger("mageflow.hatchet")
@@ -256,8 +256,7 @@ class _Run:
 
     def _values(self, message: Any) -> dict[str, Any]:
         raw = raw_input.get()
-        values = dict(raw) if raw is not None else _values_of(message)
-        return {**values, **exact_fields(self._ctx.additional_metadata)}
+        return dict(raw) if raw is not None else _values_of(message)
 
     async def _failed(self, execution: Execution, delivery: Delivery, error: BaseException) -> Any:
         """Record that an attempt failed, before Hatchet learns of it; raise what Hatchet is to show."""
