@@ -7,8 +7,6 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from pydantic import BaseModel
-
 from mageflow.backends.base import Backend, TaskOptions
 from mageflow.config import AcceptParams, MageflowConfig, span_in_seconds
 from mageflow.errors import InvalidArgumentError
@@ -37,7 +35,7 @@ class Declarations:
         self,
         name: str | Callable[..., Any] | None = None,
         *,
-        input_validator: type[BaseModel] | None = None,
+        input_validator: type[Any] | None = None,
         retries: int = 0,
         execution_timeout: timedelta | float | str | None = None,
         **options: Any,
@@ -46,7 +44,7 @@ class Declarations:
 
         Args:
             name: in the namespace; the function's own by default.
-            input_validator: model of the message; the first parameter's annotation by default.
+            input_validator: model of the message, or a dataclass; the first parameter's annotation by default.
             retries: further attempts after the first.
             execution_timeout: seconds, a timedelta, or a text as `"90s"` and `"1h30m"`.
             options: options of the task manager.

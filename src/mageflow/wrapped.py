@@ -57,7 +57,7 @@ class _MakesHatchetTask(Protocol):
         self,
         name: str | None = None,
         *,
-        input_validator: type[BaseModel] | None = None,
+        input_validator: type[Any] | None = None,
         retries: int = 0,
         execution_timeout: timedelta | float | str | None = None,
         **options: Any,

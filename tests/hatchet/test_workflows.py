@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 from hatchet_sdk import ClientConfig, Context, Hatchet
 from pydantic import BaseModel
 
-from mageflow import Mageflow, MageflowConfig, Status, SwarmConfig, TTLConfig
+from mageflow import Mageflow, MageflowConfig, ReturnValue, Status, SwarmConfig, TTLConfig
 from mageflow.errors import FlowFailedError, InvalidMessageError, UnrecognizedTaskError
 from mageflow.flow.ids import new_id
 from tests.eventually import eventually
@@ -22,6 +23,21 @@ pytestmark = [pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="module")
 DEADLINE = 30.0
 
 
+@dataclass
+class Length:
+    """A message of Hatchet's other kind."""
+
+    meters: int
+    names: list[str] = field(default_factory=lambda: ["l"])
+
+
+@dataclass
+class Doubled:
+    """The same after another task."""
+
+    before: ReturnValue[dict[str, int]]
+
+
 class Served:
     """A client with workflows and a worker of this process."""
 
@@ -31,6 +47,8 @@ class Served:
         self.notes = Notes()
         self.order = _order(self.client, self.notes)
         self.long = _long(self.client, self.notes)
+
+        _dataclasses(self.client)
 
         @self.client.task(name="total")
         async def total(mageflow_results: dict[str, Any]) -> int:
@@ -269,3 +287,29 @@ async def test_mock_run_of_plain_functions(hatchet_environment: Address | None) 
     step = workflow.task()(half)
     assert alone.mock_run(Number(n=4), retry_count=1) == {"half": 2, "attempt": 2}
     assert step.mock_run(Number(n=6)) == {"half": 3, "attempt": 1}
+
+
+def _dataclasses(client: Mageflow) -> None:
+    @client.task(name="measure", input_validator=Length)
+    async def measure(message: Length) -> dict[str, int]:
+        return {message.names[0]: message.meters}
+
+    @client.task(name="twice", input_validator=Doubled)
+    async def twice(message: Doubled) -> dict[str, int]:
+        return {name: meters * 2 for name, meters in message.before.items()}
+
+    workflow = client.workflow(name="measures", input_validator=Length)
+
+    @workflow.task(name="only")
+    async def only(message: Length, ctx: Context) -> dict[str, int]:
+        return {message.names[0]: message.meters}
+
+
+async def test_dataclasses_as_messages(served: Served) -> None:
+    """`input_validator` may be a dataclass, as Hatchet takes it: messages are checked, fields are injected."""
+    chain = await served.client.achain(["measure", "twice"])
+    assert await chain.aio_run({"meters": 2}, timeout=DEADLINE) == {"l": 4}
+    workflow = await served.client.asign("measures", names=["w"])
+    assert await workflow.aio_run({"meters": 3}, timeout=DEADLINE) == {"only": {"w": 3}}
+    with pytest.raises(InvalidMessageError, match="meters"):
+        await served.client.asign("measure", meters="far")

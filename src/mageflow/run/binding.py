@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from types import UnionType
 from typing import Any, Union, cast, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnnotation
 from pydantic_core import PydanticUndefined
 
@@ -28,6 +28,7 @@ class Binding:
     """A function with its message model.
 
     `whole`: the model is one argument, the first or the one that `argument` names; else its fields are passed by name.
+    `made`: the dataclass that the argument is, for whose fields the model stands.
     `model` is `None` where any mapping is taken. `signature` is the parameter that takes the task's own signature,
     `limit` the seconds that it has after a random delay, where both are set.
     """
@@ -38,6 +39,7 @@ class Binding:
     whole: bool
     argument: str | None
     returns: TypeAdapter[Any] | None
+    made: Callable[..., Any] | None = None
     tell: Tell | None = None
     behaviour: Behaviour
     signature: str | None = None
@@ -60,11 +62,13 @@ class Binding:
             InvalidMessageError: it does not fit the model.
         """
         valid = None if self.model is None else validated(self.model, message, self.name)
-        if valid is None or self.whole:
-            whole: Any = message if valid is None else valid
-            return ((whole,), {}) if self.argument is None else ((), {self.argument: whole})
-        extra = valid.model_extra or {}
-        return (), {field: getattr(valid, field) for field in type(valid).model_fields} | extra
+        whole: Any = message if valid is None else valid
+        if valid is not None and (self.made is not None or not self.whole):
+            named = {field: getattr(valid, field) for field in type(valid).model_fields} | (valid.model_extra or {})
+            if self.made is None:
+                return (), named
+            whole = self.made(**named)
+        return ((whole,), {}) if self.argument is None else ((), {self.argument: whole})
 
     def output(self, value: Any) -> Any:
         """Return a result checked against the return annotation.
@@ -133,8 +137,11 @@ def bind(
     first = parameters[0].name if parameters else None
     returned = _values_of(hints.get("return", inspect.Signature.empty))
     annotation = input_validator if input_validator is not None else hints.get(first or "", None)
+    made: Any = input_validator if is_dataclass(input_validator) else None
     if first is not None and _is_model(annotation):
         model, whole = cast("type[BaseModel]", annotation), True
+    elif first is not None and made is not None:
+        model, whole = _model_of_dataclass(made), True
     elif len(parameters) == 1 and _takes_whole(parameters[0], annotation):
         model, whole = None, True
     else:
@@ -147,6 +154,7 @@ def bind(
         whole=whole,
         argument=None if leads or not whole else first,
         returns=_adapter(returned),
+        made=made,
         tell=discriminator_of(returned),
         behaviour=behaviour,
         signature=signature,
@@ -188,6 +196,18 @@ def _model_of_parameters(name: str, parameters: list[inspect.Parameter], hints: 
             fields[parameter.name] = (hints.get(parameter.name, Any), default)
     config = ConfigDict(extra="allow" if extra == "allow" else "ignore", arbitrary_types_allowed=True)
     return create_model(f"{name} arguments", __config__=config, **fields)
+
+
+def _model_of_dataclass(made: Any) -> type[BaseModel]:
+    """Return a model with the fields that make a dataclass."""
+    hints = get_type_hints(made, include_extras=True)
+    values: dict[str, Any] = {}
+    for field in fields(made):
+        if field.init and field.default_factory is not MISSING:
+            values[field.name] = (hints[field.name], Field(default_factory=field.default_factory))
+        elif field.init:
+            values[field.name] = (hints[field.name], PydanticUndefined if field.default is MISSING else field.default)
+    return create_model(made.__name__, __config__=ConfigDict(arbitrary_types_allowed=True), **values)
 
 
 def _values_of(annotation: Any) -> Any:

@@ -12,6 +12,7 @@ import contextlib
 import contextvars
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
+from dataclasses import is_dataclass
 from typing import Any, Protocol
 
 from hatchet_sdk.runnables.workflow import Workflow  # pyright: ignore[reportMissingTypeStubs] - a folder that is no package
@@ -64,7 +65,8 @@ class Followers:
         async def follow(message: Any) -> Any:  # noqa: ARG001 - Hatchet has it: it is here to be checked
             return await self._follow(*_followed.get())
 
-        follow.__annotations__ = {} if validator is None else {"message": validator}
+        # Fields of a dataclass are checked by the tasks.
+        follow.__annotations__ = {} if validator is None or is_dataclass(validator) else {"message": validator}
         labels = {"workflow": True, **({"metadata": metadata} if metadata else {})}
         return FoundTask(task=workflow, function=follow, definition=TaskDefinition(name=name, labels=labels))
 
