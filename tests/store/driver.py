@@ -49,6 +49,7 @@ NAMES = [
     "sweep",
     "continue",
     "offered",
+    "probed",
     "beat",
     "turned_away",
     "why",

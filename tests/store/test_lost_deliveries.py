@@ -23,10 +23,10 @@ class Delivered:
         self.id = self.world.name(task)
 
     def start(
-        self, dispatch: int, counted: int, *, once: bool = False, operation: str | None = None
+        self, dispatch: int, counted: int, *, of: str = "", once: bool = False, operation: str | None = None
     ) -> tuple[str, list[int]]:
         """Deliver the task: the answer, the number of the run with the attempts that count as used."""
-        answer = self.driver.run("start", self.id, dispatch, counted, "worker", "", int(once), operation=operation)
+        answer = self.driver.run("start", self.id, dispatch, counted, "worker", of, int(once), operation=operation)
         return answer[0].decode(), answer[4]
 
     def fail(self, run: int, counted: int) -> str:
@@ -99,3 +99,15 @@ def test_what_must_not_run_again_does_not_as_another_attempt(task: Delivered) ->
     assert task.start(1, 2, once=True) == ("duplicate", [])
     task.world.sweep()
     assert task.driver.snapshot().record(task.id)["st"] == "f"
+
+
+def test_another_run_of_the_same_dispatch(task: Delivered) -> None:
+    """What began as one run of the task manager, and goes on with it, is not taken over by another, gone runs aside."""
+    assert task.start(1, 0, of="first") == ("run", [1, 0])
+    assert task.fail(1, 0) == "recorded"
+    assert task.start(1, 0, of="second") == ("duplicate", [])
+    assert task.start(1, 0, of="first") == ("run", [2, 0])
+    assert task.fail(2, 0) == "recorded"
+    [status, rows, *_] = task.driver.run("probed", 1000, task.id, 1, "g", "")
+    assert (status, [row[0].decode() for row in rows]) == (b"ok", [task.id])
+    assert task.start(1, 0, of="third") == ("run", [3, 0])

@@ -16,6 +16,7 @@ local function again(id, r)
   local offers = num(r, 'of')
   local at = num(r, 'oa') + math.min(60, 2 ^ math.min(6, math.max(0, offers - 3))) * MINUTE
   if offers <= 2 or at <= now then
+    call('HDEL', P .. 'b:' .. home(id), id .. ':i')
     call('ZADD', P .. 'out', int(now + OFFER_AFTER), id)
     offer(id)
   else

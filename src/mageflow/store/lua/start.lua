@@ -30,6 +30,11 @@ if mark then return answer(mark == 'c' and 'canceled' or 'held') end
 -- What was held gets a row of its own once it has its slot again.
 if r.hd then return answer('stale') end
 if dispatch < d or (dispatch == d and attempt < a) then return answer('stale') end
+-- Another run of the same dispatch began: that one goes on, unless the task manager lost it and it was offered again.
+if duplicate and ARGV[7] ~= '' then
+  local known = call('HGET', P .. 'b:' .. home(id), id .. ':i')
+  if known and known ~= ARGV[7] then return answer('duplicate') end
+end
 -- What must not run again is left to the sweeper, also where the task manager delivers it as another attempt.
 if r.nx and dispatch == d and began and (attempt == a or not alive) then return answer('duplicate') end
 if alive then
