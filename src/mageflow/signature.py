@@ -26,6 +26,7 @@ In = TypeVar("In", contravariant=True)  # noqa: PLC0105 - the word of the docume
 Out = TypeVar("Out", covariant=True)  # noqa: PLC0105 - likewise
 
 _EPOCH = datetime.fromtimestamp(0, tz=UTC)
+_LAST = datetime.max.replace(tzinfo=UTC)
 SNAPSHOT = 1000
 """Members that a snapshot lists at the most."""
 _COPIED_SETTINGS = ("mc", "sf", "mt", "os", "cl", "nm")
@@ -308,7 +309,7 @@ def _run(identifier: str, delay: timedelta | None, at: datetime | None) -> Run:
     return Run(
         id=identifier,
         delay=-(-(delay or timedelta()) // millisecond),
-        at=None if at is None else -(-(at - _EPOCH) // millisecond),
+        at=None if at is None else min(-(-(at - _EPOCH) // millisecond), (_LAST - _EPOCH) // millisecond),
     )
 
 

@@ -155,6 +155,7 @@ async def test_refused_starts(make_client: MakeClient, server: Server) -> None:
         server,
         {
             "negative": lambda: run(delay=-HOUR),
+            "too long": lambda: run(delay=timedelta.max),
             "number": lambda: run(delay=wrong),
         },
         InvalidArgumentError,

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from mageflow.errors import InvalidArgumentError
 
 E = TypeVar("E", bound=Enum)
+_LONGEST = timedelta(days=36_525)
 TASKS = "a signature, a key, a name, a task object or a function"
 
 
@@ -44,8 +45,8 @@ def check_start(delay: object, at: object) -> None:
     """Refuse all but nothing, a time span and a time with a zone; both of them too."""
     if delay is not None and at is not None:
         raise InvalidArgumentError("the start", "either `delay` or `at`", "both")
-    if delay is not None and not (isinstance(delay, timedelta) and delay >= timedelta(0)):
-        raise InvalidArgumentError("delay", "a timedelta, 0 or more", shown(delay))
+    if delay is not None and not (isinstance(delay, timedelta) and timedelta(0) <= delay <= _LONGEST):
+        raise InvalidArgumentError("delay", "a timedelta from 0 to 100 years", shown(delay))
     if at is not None and (not isinstance(at, datetime) or at.utcoffset() is None):
         raise InvalidArgumentError("at", "a datetime with a time zone", shown(at))
 
