@@ -29,7 +29,7 @@ async def test_swarm_takes_tasks_by_keyword(desk: Desk) -> None:
 @pytest.mark.parametrize("where", ["module", "client"])
 async def test_swarm_with_callbacks_and_concurrency(hatchet: Mageflow, desk: Desk, where: str) -> None:
     """Callbacks and `SwarmConfig(max_concurrency=2)`, on the module and on the client: never more than two run."""
-    process = [desk.task(f"process-{n}", result=n, pause=0.02) for n in range(6)]
+    process = [desk.task(f"process-{n}", result=n, pause=0.5) for n in range(6)]
     completion_callback, error_handler = desk.tasks("complete", "handle")
     swarm_signature = await (mageflow if where == "module" else hatchet).swarm(
         tasks=process,
