@@ -212,11 +212,11 @@ async def test_leaves_when_canceled_at_hatchet(served: Served, *, raises: bool) 
 
 async def test_leaves_when_its_time_is_up(served: Served) -> None:
     """What a task returns because it saw that its time is up is no outcome, and its attempts are counted."""
-    handle = await (await served.client.asign("leave", name="late")).aio_run_no_wait()
+    handle = await (await served.client.asign("leave", name="out of time")).aio_run_no_wait()
     with pytest.raises(FlowFailedError) as failure:
         await handle.result(4 * DEADLINE)  # an engine may take half a minute to retry what timed out
     assert failure.value.type == "TimeoutError"
-    assert served.notes.of("late") == ["started", "left"] * 2
+    assert served.notes.of("out of time") == ["started", "left"] * 2
 
 
 async def _is(handle: Any, status: Status) -> bool:
