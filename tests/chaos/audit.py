@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.chaos.evidence import REPORT, Evidence, Execution
 from tests.chaos.expected import Expectations
-from tests.chaos.flows import GRAPH, digest
+from tests.chaos.flows import DURABLE, GRAPH, digest
 from tests.chaos.load import Node
 from tests.store.snapshot import ENDED
 from tests.store.waiting import why
@@ -37,6 +37,7 @@ class Audit:
         self._executions = evidence.executions_by_id()
         self._names: dict[str, str] = {}
         self._graphs: set[str] = set()
+        self._durables: set[str] = set()
         named = {
             call.id: call for call in evidence.steering if call.verb == "cancel" and call.id in self._state.records
         }
@@ -96,6 +97,8 @@ class Audit:
     def _task(self, node: Node, identifier: str, status: str, result: object) -> Iterator[str]:
         if node.task == GRAPH:
             self._graphs.add(identifier)
+        if node.task == DURABLE:
+            self._durables.add(identifier)
         stored = self._stored(identifier)
         if status == "d" and (stored is None or json.loads(stored) != result):
             yield f"{node.name}: the result of {identifier} is {stored}, not {result}"
@@ -199,9 +202,16 @@ class Audit:
         ends = (self._evidence.deaths.get(first.process), self._breaks.get(first.own))
         if any(end is not None and end <= second.began and self._unreported(first, end) for end in ends):
             return True
-        if any(freeze.touches(first) for freeze in self._evidence.freezes):
+        if any(freeze.touches(first) for freeze in self._evidence.freezes) or self._evicted(first):
             return True
         return self._steered(first.id, first.began, second.began, "interrupt")
+
+    def _evicted(self, first: Execution) -> bool:
+        """Whether a durable task waited where a worker left: Hatchet's client hands it to another, from its start."""
+        if first.id not in self._durables or first.end != "stopped" or first.ended is None:
+            return False
+        left = (leave for leave in self._evidence.leaves if leave.process == first.process)
+        return any(leave.began <= first.ended <= leave.ended for leave in left)
 
     def _restartable(self, before: Sequence[Execution], second: Execution) -> bool:
         """Whether a worker died or froze that may have followed a run of several tasks, by which all of it is lost."""

@@ -25,7 +25,7 @@ from mageflow.errors import (
 from mageflow.flow.ids import key_of
 from tests.chaos.crew import Crew, Server
 from tests.chaos.evidence import Evidence, Outage, Outcome, Steering, read_records, take_snapshot
-from tests.chaos.flows import GRAPH, HATCHET, make_client
+from tests.chaos.flows import DURABLE, GRAPH, HATCHET, make_client
 from tests.chaos.load import Loader, Maker, Node
 from tests.eventually import eventually
 
@@ -91,7 +91,7 @@ class Run:
         self._random = random.Random(f"{self.plan.seed} chaos")
         self._background: set[asyncio.Task[None]] = set()
         self._marked: list[str] = []
-        self._more = (GRAPH, "durable") if self.plan.broker == HATCHET else ()
+        self._more = (GRAPH, DURABLE) if self.plan.broker == HATCHET else ()
 
     async def evidence(self) -> Evidence:
         """Do what the plan says and collect what can be known."""

@@ -33,10 +33,12 @@ from mageflow.swarm import SwarmSignature
 from tests.contracts.taskiq_subjects import BROKERS
 from tests.hatchet.subjects import make_client as hatchet_client
 
+DURABLE = "durable"
+"""A durable task, which Hatchet alone has."""
 RETRIES = 2
 DURABLE_RETRIES = 9
 """Hatchet's client ends an attempt of a durable task that waits as its connection breaks."""
-RETRIES_OF = {"flaky": RETRIES, "spawn": RETRIES, "durable": DURABLE_RETRIES}
+RETRIES_OF = {"flaky": RETRIES, "spawn": RETRIES, DURABLE: DURABLE_RETRIES}
 """Further attempts of tasks; others have none."""
 LIFETIME = 3600.0
 """Seconds that finished flows are kept: until the audit is through."""
@@ -192,7 +194,7 @@ def register_at_hatchet(client: Any, recorder: Recorder) -> None:
             await asyncio.sleep(given["pause"])
             return _outcome_of(given, 1)
 
-    @client.durable_task(name="durable", retries=DURABLE_RETRIES, execution_timeout=timedelta(seconds=15))
+    @client.durable_task(name=DURABLE, retries=DURABLE_RETRIES, execution_timeout=timedelta(seconds=15))
     async def durable(message: Message, ctx: DurableContext) -> dict[str, str]:
         with recorder.execution(message):
             await ctx.aio_sleep_for(timedelta(seconds=1))
