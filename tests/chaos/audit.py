@@ -214,13 +214,14 @@ class Audit:
         return any(leave.began <= first.ended <= leave.ended for leave in left)
 
     def _restartable(self, before: Sequence[Execution], second: Execution) -> bool:
-        """Whether a worker died or froze that may have followed a run of several tasks, by which all of it is lost."""
-        ends = (end for e in before for end in (self._evidence.deaths.get(e.process), self._breaks.get(e.own)))
-        if any(end is not None and before[0].began <= end <= second.began for end in ends):
+        """Whether a worker died or froze that may have followed a run of several tasks, by which all of it is lost.
+
+        It may be one where none of its code began.
+        """
+        since = before[0].began - _RECOVERY
+        if any(since <= end <= second.began for end in (*self._evidence.deaths.values(), *self._breaks.values())):
             return True
-        workers = {execution.process for execution in before}
-        frozen = (freeze for freeze in self._evidence.freezes if freeze.process in workers)
-        if any(freeze.began <= second.began and before[0].began <= freeze.ended for freeze in frozen):
+        if any(freeze.began <= second.began and since <= freeze.ended for freeze in self._evidence.freezes):
             return True
         return self._steered(second.id, before[0].began, second.began, "interrupt")
 
