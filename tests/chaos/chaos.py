@@ -25,7 +25,7 @@ from mageflow.errors import (
 from mageflow.flow.ids import key_of
 from tests.chaos.crew import Crew, Server
 from tests.chaos.evidence import Evidence, Outage, Outcome, Steering, read_records, take_snapshot
-from tests.chaos.flows import DURABLE, GRAPH, HATCHET, make_client
+from tests.chaos.flows import make_client
 from tests.chaos.load import Loader, Maker, Node
 from tests.eventually import eventually
 
@@ -66,6 +66,8 @@ class Plan:
     """A broker of TaskIQ, or an engine of Hatchet, instead of the embedded default."""
     pace: float = 1.0
     """How many times longer it takes than usual until the next worker is killed, leaves, freezes."""
+    more: tuple[str, ...] = ()
+    """Tasks that are called as well, of those that Hatchet alone has."""
     patience: float = 60.0
     """Seconds after the end of the chaos in which everything must have ended, and again in which all keys must go."""
     flows: tuple[Node, ...] = ()
@@ -91,11 +93,10 @@ class Run:
         self._random = random.Random(f"{self.plan.seed} chaos")
         self._background: set[asyncio.Task[None]] = set()
         self._marked: list[str] = []
-        self._more = (GRAPH, DURABLE) if self.plan.broker == HATCHET else ()
 
     async def evidence(self) -> Evidence:
         """Do what the plan says and collect what can be known."""
-        flows = [*Maker(self.plan.seed, self._more).flows(self.plan.tasks), *self.plan.flows]
+        flows = [*Maker(self.plan.seed, self.plan.more).flows(self.plan.tasks), *self.plan.flows]
         self.server.write_at_once()
         keeping = asyncio.create_task(self.crew.keep_complete())
         await self.crew.ready()
@@ -169,7 +170,7 @@ class Run:
 
     async def _kill_once_more(self) -> list[Node]:
         """Kill a worker in the middle of its work, and nothing else: see how long it takes until that goes on."""
-        tasks = ("work", "work", *self._more)
+        tasks = ("work", "work", *self.plan.more)
         flows = [Node(name=f"last{index}", task=tasks[index % len(tasks)], pause=3.0) for index in range(30)]
         await self.crew.ready()
         # What is to run again soon must find a free worker.

@@ -21,7 +21,7 @@ from tests.chaos.audit import Audit, audit
 from tests.chaos.chaos import EVERYTHING, Kind, Plan, Restarted, run_chaos
 from tests.chaos.crew import Crew
 from tests.chaos.evidence import Evidence
-from tests.chaos.flows import HATCHET
+from tests.chaos.flows import DURABLE, GRAPH, HATCHET
 from tests.eventually import eventually
 from tests.hatchet.process import Address, engine_process
 from tests.hatchet.proxy import Proxy
@@ -82,10 +82,19 @@ async def test_everything_at_once_on_rabbitmq(tmp_path: Path, rabbitmq_server: R
 
 @pytest.mark.long
 @pytest.mark.timeout(_TIMEOUT)
-async def test_everything_at_once_on_hatchet(tmp_path: Path) -> None:
+async def test_killed_workers_and_restarts_on_hatchet(tmp_path: Path) -> None:
+    """Workers of Hatchet are killed, its engine's connections all break, flows are held and canceled: all ends."""
+    plan = replace(_plan(["workers", "steer", "cancel", "broker"], HATCHET), pace=4.0)
+    with engine_at_hand() as engine:
+        await _nothing_goes_wrong(plan, tmp_path, engine)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(_TIMEOUT)
+async def test_everything_at_once_on_hatchet_for_long(tmp_path: Path) -> None:
     """So it is on Hatchet, with durable tasks and workflows, while the connections of its engine all break as well."""
     # A wrong clock of Python alone, which is what can be made here, breaks the deadlines of gRPC.
-    plan = replace(_plan({*EVERYTHING - {"skew"}, "broker"}, HATCHET), pace=4.0)
+    plan = replace(_plan({*EVERYTHING - {"skew"}, "broker"}, HATCHET), pace=4.0, more=(GRAPH, DURABLE))
     with engine_at_hand() as engine:
         await _nothing_goes_wrong(plan, tmp_path, engine)
 
