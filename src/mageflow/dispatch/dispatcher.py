@@ -44,6 +44,7 @@ class Dispatcher:
 
         Continue rows are worked off in the background, with all that they make ready.
         """
+        self._hold(ready.rows)
         await self._submit(ready)
         if ready.continues:
             self.in_background(self._continue(ready.continues))
@@ -114,7 +115,7 @@ class Dispatcher:
             logger.warning("%d rows are not put off, they may be offered twice: %s", len(rows), error)
 
     async def _submit(self, ready: Ready) -> None:
-        self._hold(ready.rows)
+        """Submit rows that are held, and let them go."""
         try:
             await self._hand_over(ready)
         finally:

@@ -156,7 +156,7 @@ class HatchetBackend(Backend):
         made = keep_mock_run(self._hatchet.make_task(decorator, wrap(wrapped, self), options), function)
         _keep_schema(made, validator)
         self.workflows[name] = made
-        limit = _seconds(options.get("execution_timeout"), _EXECUTION_TIMEOUT)
+        limit = options["execution_timeout"].total_seconds()
         metadata: dict[str, Any] = options.get("default_additional_metadata") or {}
         labels: dict[str, Any] = {"metadata": metadata} if metadata else {}
         patience = span_in_seconds(options.get("schedule_timeout"))
@@ -334,10 +334,6 @@ class HatchetBackend(Backend):
     @override
     async def interrupt(self, runs: Sequence[ManagerRun]) -> None:
         await self._sender.cancel([run.manager_run for run in runs if run.manager_run])
-
-
-def _seconds(given: Any, default: timedelta) -> float:
-    return given.total_seconds() if isinstance(given, timedelta) else default.total_seconds()
 
 
 def _keep_schema(task: BaseWorkflow[Any], validator: Any) -> None:
