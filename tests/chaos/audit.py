@@ -36,8 +36,7 @@ class Audit:
         self._state = evidence.state
         self._executions = evidence.executions_by_id()
         self._names: dict[str, str] = {}
-        self._graphs: set[str] = set()
-        self._durables: set[str] = set()
+        self._tasks: dict[str, str] = {}
         named = {
             call.id: call for call in evidence.steering if call.verb == "cancel" and call.id in self._state.records
         }
@@ -95,10 +94,7 @@ class Audit:
         yield from self._callbacks(node, identifier, status, digest(must.result))
 
     def _task(self, node: Node, identifier: str, status: str, result: object) -> Iterator[str]:
-        if node.task == GRAPH:
-            self._graphs.add(identifier)
-        if node.task == DURABLE:
-            self._durables.add(identifier)
+        self._tasks[identifier] = node.task
         stored = self._stored(identifier)
         if status == "d" and (stored is None or json.loads(stored) != result):
             yield f"{node.name}: the result of {identifier} is {stored}, not {result}"
@@ -186,8 +182,8 @@ class Audit:
 
     def _repetitions(self) -> Iterator[str]:
         for identifier, executions in self._executions.items():
-            for index, (first, second) in enumerate(itertools.pairwise(executions)):
-                graph = identifier in self._graphs and self._restartable(executions[: index + 1], second)
+            for first, second in itertools.pairwise(executions):
+                graph = self._tasks.get(identifier) == GRAPH and self._restartable(executions[0], second)
                 if first.attempt != second.attempt - 1 and not graph and not self._repeatable(first, second):
                     yield f"{first.name}: {identifier} ran again for no reason: {first}, {second}"
             yield from self._cut_off(executions)
@@ -208,22 +204,22 @@ class Audit:
 
     def _evicted(self, first: Execution) -> bool:
         """Whether a durable task waited where a worker left: Hatchet's client hands it to another, from its start."""
-        if first.id not in self._durables or first.end != "stopped" or first.ended is None:
+        if self._tasks.get(first.id) != DURABLE or first.end != "stopped" or first.ended is None:
             return False
         left = (leave for leave in self._evidence.leaves if leave.process == first.process)
         return any(leave.began <= first.ended <= leave.ended for leave in left)
 
-    def _restartable(self, before: Sequence[Execution], second: Execution) -> bool:
+    def _restartable(self, earliest: Execution, second: Execution) -> bool:
         """Whether a worker died or froze that may have followed a run of several tasks, by which all of it is lost.
 
         It may be one where none of its code began.
         """
-        since = before[0].began - _RECOVERY
+        since = earliest.began - _RECOVERY
         if any(since <= end <= second.began for end in (*self._evidence.deaths.values(), *self._breaks.values())):
             return True
         if any(freeze.began <= second.began and since <= freeze.ended for freeze in self._evidence.freezes):
             return True
-        return self._steered(second.id, before[0].began, second.began, "interrupt")
+        return self._steered(second.id, earliest.began, second.began, "interrupt")
 
     def _unreported(self, execution: Execution, until: float) -> bool:
         """Whether the outcome may not have been recorded by then: for that the server must answer for a while."""
