@@ -185,7 +185,8 @@ class Audit:
             for first, second in itertools.pairwise(executions):
                 graph = self._tasks.get(identifier) == GRAPH and self._restartable(executions[0], second)
                 if first.attempt != second.attempt - 1 and not graph and not self._repeatable(first, second):
-                    yield f"{first.name}: {identifier} ran again for no reason: {first}, {second}"
+                    calls = [call for call in self._evidence.steering if call.id in {*self._path(identifier)}]
+                    yield f"{first.name}: {identifier} ran again for no reason: {first}, {second}, steered {calls}"
             yield from self._cut_off(executions)
 
     def _cut_off(self, executions: Sequence[Execution]) -> Iterator[str]:
@@ -198,7 +199,11 @@ class Audit:
         ends = (self._evidence.deaths.get(first.process), self._breaks.get(first.own))
         if any(end is not None and end <= second.began and self._unreported(first, end) for end in ends):
             return True
-        if any(freeze.touches(first) for freeze in self._evidence.freezes) or self._evicted(first):
+        # A run that was accepted before a freeze may begin after one that was accepted later.
+        touched = (first, second) if second.run < first.run else (first,)
+        if any(freeze.touches(execution) for freeze in self._evidence.freezes for execution in touched):
+            return True
+        if self._evicted(first):
             return True
         return self._steered(first.id, first.began, second.began, "interrupt")
 
@@ -231,10 +236,10 @@ class Audit:
         return until - since <= REPORT + away
 
     def _steered(self, identifier: str, since: float, until: float, *verbs: str) -> bool:
-        """Whether one of these calls reached a signature within a time."""
+        """Whether one of these calls reached a signature within a time, or as the run was accepted that began then."""
         path = {*self._path(identifier)}
         calls = (call for call in self._evidence.steering if call.verb in verbs and call.id in path)
-        return any(call.ended >= since and call.began <= until for call in calls)
+        return any(call.ended >= since - REPORT and call.began <= until for call in calls)
 
     def _late_starts(self) -> Iterator[str]:
         """Check that nothing begins below what was canceled."""

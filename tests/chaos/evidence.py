@@ -17,7 +17,7 @@ from tests.chaos.load import Node
 from tests.store.snapshot import Snapshot
 
 REPORT = 5.0
-"""Seconds that the report of an execution may take where the machine is busy."""
+"""Seconds at most from the acceptance of a run to its code, and from its end to its report, on a busy machine."""
 
 
 @dataclass(kw_only=True)
@@ -94,9 +94,9 @@ class Freeze:
     ended: float
 
     def touches(self, execution: Execution) -> bool:
-        """Whether it fell into an execution."""
+        """Whether it fell into an execution, between its acceptance and its report."""
         over = execution.ended is not None and execution.ended + REPORT < self.began
-        return execution.process == self.process and execution.began <= self.ended and not over
+        return execution.process == self.process and execution.began - REPORT <= self.ended and not over
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -344,7 +344,10 @@ def test_planted_fault_is_found(quiet: Evidence, message: str) -> None:
     assert any(message in fault for fault in faults), faults
 
 
-@pytest.mark.parametrize("cause", ["death", "break", "outage", "freeze", "interrupt of a container", "next attempt"])
+@pytest.mark.parametrize(
+    "cause",
+    ["death", "break", "outage", "freeze", "freeze before it", "interrupt", "interrupt before it", "next attempt"],
+)
 def test_repetition_with_a_cause_is_none(quiet: Evidence, cause: str) -> None:
     """An execution may be repeated when its worker died, broke or froze, after an interrupt, as the next attempt."""
     planted = Planted(quiet)
@@ -361,10 +364,17 @@ def test_repetition_with_a_cause_is_none(quiet: Evidence, cause: str) -> None:
         planted.evidence.outages, planted.evidence.breaks = [outage], [broken]
     elif cause == "freeze":
         planted.evidence.freezes = [Freeze(process=first.process, began=first.began, ended=first.ended)]
+    elif cause == "freeze before it":
+        # What was accepted first begins last.
+        first.run, second.run, second.process = second.run, first.run, first.process + 1
+        freeze = Freeze(process=second.process, began=first.began - 8, ended=second.began - 0.1)
+        planted.evidence.freezes = [freeze]
     elif cause == "next attempt":
         second.attempt = first.attempt + 1
     else:
-        call = Steering(verb="interrupt", id=swarm.id, began=first.began, ended=first.ended)
+        # It may reach the container of a run that is accepted, and whose code has not begun.
+        since = first.began - (1 if cause == "interrupt before it" else 0)
+        call = Steering(verb="interrupt", id=swarm.id, began=since, ended=since)
         planted.evidence.steering = [call]
     assert audit(planted.evidence) == []
 
