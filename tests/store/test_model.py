@@ -15,8 +15,8 @@ from tests.store.world import World
 Pace = dict[str, tuple[int, int] | bool]
 MOVES, STEERED_MOVES = moves_of(CHOICES, longest=40), moves_of(STEERED_CHOICES, longest=60)
 MAP_MOVES, STEERED_MAP_MOVES = moves_of(MAP_CHOICES, longest=40), moves_of(STEERED_MAP_CHOICES, longest=50)
-PACES = st.fixed_dictionaries({"parts": st.sampled_from([(100, 20), (5, 2), (1, 1)]), "lazy": st.booleans()})
-WHOLE: Pace = {"parts": (100, 20), "lazy": False}
+PACES = st.fixed_dictionaries({"parts": st.sampled_from([(50, 20), (5, 2), (1, 1)]), "lazy": st.booleans()})
+WHOLE: Pace = {"parts": (50, 20), "lazy": False}
 
 
 def live_through(driver: Driver, moves: list[Move], pace: Pace) -> None:

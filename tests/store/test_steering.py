@@ -14,7 +14,7 @@ from tests.store.steering_play import CHOICES, EVENTS, play_steered, wind_up
 from tests.store.world import World
 
 MOVES = moves_of(CHOICES, longest=40)
-PARTS = st.sampled_from([(100, 20), (5, 2), (1, 1)])
+PARTS = st.sampled_from([(50, 20), (5, 2), (1, 1)])
 
 
 def live_through(driver: Driver, moves: list[Move], parts: tuple[int, int]) -> None:

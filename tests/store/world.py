@@ -37,7 +37,7 @@ class World:
     `lazy`: continue rows are left alone until they must be worked off, so that events fall between their parts.
     """
 
-    def __init__(self, driver: Driver, *, budget: int = 100, page: int = 20, lazy: bool = False) -> None:
+    def __init__(self, driver: Driver, *, budget: int = 50, page: int = 20, lazy: bool = False) -> None:
         driver.begin(SETTINGS, budget=budget, page=page)
         self.driver = driver
         self.model = Model(CRASH_LIMIT, MAX_REPLACEMENTS)

@@ -10,7 +10,7 @@
 
 ARGV[3] the row
 Returns {'ok', rows, nodes, continues}: the row is among the continues while something is left.
-Invariant: a step repeated changes nothing; at most about 100 records are touched.
+Invariant: a step repeated changes nothing; at most about 50 records are touched, and a page.
 ]]
 local kind, id = string.match(ARGV[3], '^!(%a):(.*)$')
 local steps = {}

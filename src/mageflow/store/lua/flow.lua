@@ -1,9 +1,9 @@
 --[[ The transitions that every script shares: what becomes ready, what an end does to the containers above it.
 
 A script pushes jobs, `drain` works them off in order. Whatever can be large stops when the budget is used up and leaves a
-continue row, so no script does more than about 100 units of work.
+continue row, so no script does more than about 50 units of work.
 ]]
-local budget = 100
+local budget = 50
 local PAGE = 20
 local jobs, first = {}, 1
 local rows, nodes, continues, seen = {}, {}, {}, {}
