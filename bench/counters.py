@@ -95,9 +95,10 @@ class Counters:
         return int(await self._redis.dbsize())
 
     async def memory(self) -> int:
-        """Return the bytes of the data set without messages that are through and buffers of connections."""
+        """Return the bytes of the data set: no messages that are through, no noted commands, no buffers of connections."""
         async for queue in self._redis.scan_iter(_type="stream"):
             await self._redis.xtrim(queue, maxlen=0, approximate=False)
+        await self._redis.slowlog_reset()
         await asyncio.sleep(1.5)
         info: Mapping[str, Any] = await self._redis.info("memory")
         return int(info["used_memory"]) - int(info["mem_clients_normal"]) - int(info["mem_aof_buffer"])
