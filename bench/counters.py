@@ -95,7 +95,7 @@ class Counters:
         return int(await self._redis.dbsize())
 
     async def memory(self) -> int:
-        """Return the bytes of the data set: no messages that are through, no noted commands, no buffers of connections."""
+        """Return the bytes of the data set, without messages that are through, noted commands and buffers."""
         async for queue in self._redis.scan_iter(_type="stream"):
             await self._redis.xtrim(queue, maxlen=0, approximate=False)
         await self._redis.slowlog_reset()
