@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -12,10 +15,12 @@ from mageflow import Mageflow, MageflowConfig
 from mageflow.backends.base import Finding, ManagerRun, RunState
 from mageflow.backends.hatchet.backend import HatchetBackend
 from mageflow.backends.hatchet.sender import Asked
+from mageflow.errors import FlowCanceledError
 from mageflow.flow.ids import new_id
 from mageflow.store.store import Store
 from tests.eventually import eventually
 from tests.hatchet.process import Address
+from tests.hatchet.proxy import Proxy
 from tests.hatchet.subjects import in_thread, make_client, worker_thread
 from tests.hatchet.tasks import Notes, Number, register
 
@@ -68,6 +73,46 @@ async def test_delivery_whose_code_never_begins(served: Served) -> None:
         await eventually(lambda: _is_canceled(client, lost), "the lost run is canceled", DEADLINE)
     finally:
         await asyncio.to_thread(serving.__exit__, None, None, None)
+
+
+async def test_canceled_while_the_engine_is_away(hatchet_environment: Address | None) -> None:
+    """A run that Hatchet canceled is canceled where it ends as the engine cannot be asked; it does not run again."""
+    direct = {name: value for name, value in os.environ.items() if name.startswith("HATCHET_CLIENT_")}
+    notes, loop, left = Notes(), asyncio.get_running_loop(), threading.Event()
+    with contextlib.closing(Proxy(direct)) as proxy, pytest.MonkeyPatch.context() as patch:
+        for name, value in proxy.environment.items():
+            patch.setenv(name, value)
+        client = make_client(MageflowConfig(namespace=f"away{new_id()}".lower()))
+
+        @client.task(name="linger")
+        async def linger() -> str:
+            notes.add("linger", "began")
+            try:
+                await asyncio.sleep(600)
+            except asyncio.CancelledError:
+                await asyncio.to_thread(proxy.stop)
+                notes.add("linger", "canceled")
+                await asyncio.to_thread(left.wait, DEADLINE)
+            return "lingered"
+
+        serving = worker_thread(client)
+        serving.__enter__()
+        try:
+            signature = await client.asign("linger")
+            handle = await signature.aio_run_no_wait()
+            await eventually(lambda: notes.of("linger") == ["began"], "it runs", DEADLINE)
+            run = await _noted((await client._host.open()).store, signature.id)
+            await client.runs.aio_cancel(run)
+            await eventually(lambda: notes.of("linger") == ["began", "canceled"], "it is canceled", DEADLINE)
+            loop.call_later(3, proxy.start)
+            left.set()
+            with pytest.raises(FlowCanceledError):
+                await handle.result(DEADLINE)
+            assert notes.of("linger") == ["began", "canceled"]
+        finally:
+            left.set()
+            await asyncio.to_thread(serving.__exit__, None, None, None)
+            await client.shutdown()
 
 
 async def _noted(store: Store, identifier: str) -> str:

@@ -33,6 +33,8 @@ _OVERLAP = 8.0
 _TURN = 0.5
 _WITHDRAWN = 5.0
 """Seconds in which Hatchet cancels a run, at the most."""
+_ANSWERED = 60.0
+"""Seconds that a run which Hatchet took away waits for an answer why, while the engine cannot be reached."""
 _LOOK = 0.02
 _UNAVAILABLE = "the flows' store is not available"
 _NOT_NOW = (_UNAVAILABLE, "store unavailable")
@@ -297,7 +299,7 @@ class _Run:
 
     async def _canceled(self, execution: Execution, delivery: Delivery) -> None:
         """Hatchet took the run away: its user canceled it, its time is up, or it waits without a worker."""
-        finding, evicted = await self._engine.ask(self._ctx.workflow_run_id)
+        finding, evicted = await self._found()
         if evicted:
             await execution.retried(delivery.attempt, _PARKED, TimeoutError("it waits without a worker"))
         elif finding.state is RunState.CANCELED:
@@ -312,6 +314,16 @@ class _Run:
             await execution.ended(TimeoutError("its execution time is up"))
         else:
             await execution.released()
+
+    async def _found(self) -> tuple[Finding, bool]:
+        """Ask what became of this run until there is an answer: without one its task would run again."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _ANSWERED
+        while True:
+            finding, evicted = await self._engine.ask(self._ctx.workflow_run_id)
+            if finding.state is not RunState.UNKNOWN or loop.time() > until:
+                return finding, evicted
+            await asyncio.sleep(_TURN)
 
     async def _in_thread(self, call: Callable[[], Any]) -> tuple[Any, BaseException | None]:
         """Run a plain function in a thread with the context variables of this run; return its value or its error.
