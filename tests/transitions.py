@@ -311,14 +311,14 @@ class Transitions(Lifetimes):
             if node.waits and node.by is not None and not stop:
                 self._cancel(node.by, reason, stop=False)
             if not node.ended and (stop or not node.runs_on):
-                node.status, node.reason, node.row = "c", reason, False
+                node.status, node.reason, node.row, node.timer = "c", reason, False, False
             if node.status == "c" and (stop or not node.waits):
                 self._cancel_replacement(node)
             node.walked = node.walked or reason
             return
         if not node.ended:
             node.begun = node.begun or node.status == "a"
-            node.status, node.reason = "c", reason
+            node.status, node.reason, node.timer = "c", reason, False
         node.walked = node.walked or reason
         for member in node.members:
             self._cancel(member, node.walked, stop=stop)
