@@ -38,7 +38,8 @@ class Row:
         """Whether the budget is met, and by how much it is not."""
         if self.budget is None:
             return ""
-        return "met" if self.value <= self.budget else f"**missed by {self.value / self.budget - 1:.0%}**"
+        over = self.value / self.budget - 1
+        return "met" if over <= 0 else f"**missed by {over:.{0 if over >= 0.01 else 2}%}**"
 
     def line(self) -> str:
         """Return it as a row of the table."""
