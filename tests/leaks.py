@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import redis
 
-_BOUNDED = re.compile(r"out|runs|workers|tasks|lo|drafts|beat|gap|stamp|ix:[a-z]|queue:.*")
+_BOUNDED = re.compile(r"out|runs|workers|tasks|lo|drafts|beat|gap|stamp|ask|ix:[a-z]|queue:.*")
 _OF_A_SIGNATURE = re.compile(r"[sbmcwqolgkxniey]:(?P<id>[0-9A-Z]+(#[0-9]+)?)|r:(?P<map>[0-9A-Z]+):[0-9]+")
 _OF_A_DRAFT = re.compile(r"dr:(?P<id>[0-9A-Z]+)")
 

@@ -20,7 +20,7 @@ _RECOVERY = 10.0
 """Seconds after which a killed worker's run must have begun again, where nothing else is wrong."""
 _BREAKING = 10.0
 """Seconds within which a process has ended whose task manager gives up because of an outage."""
-_STAYING = re.compile(r"out|runs|workers|tasks|lo|drafts|beat|gap|stamp|ix:[a-z]|queue:.*")
+_STAYING = re.compile(r"out|runs|workers|tasks|lo|drafts|beat|gap|stamp|ask|ix:[a-z]|queue:.*")
 
 
 def audit(evidence: Evidence) -> list[str]:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from mageflow import FlowHandle, Signature, Status
+from mageflow import FlowHandle, Signature, Status, SwarmConfig
+from tests.eventually import eventually
 from tests.scenarios.support import Stage
 
 
@@ -97,3 +98,28 @@ async def test_run_that_waits_or_is_gone_or_is_another_changes_no_status(
     assert await first.handle.status() is Status.PENDING
     async with idle.client.worker():
         assert await handle.result(10) == 7
+
+
+async def test_questions_are_rationed(idle: Stage) -> None:
+    """Of many rows that wait a few are asked for at once, and those that a worker was seen to have in any case."""
+    members = [await idle.client.asign("double", n=n) for n in range(80)]
+    swarm = await idle.client.aswarm(members, config=SwarmConfig(max_concurrency=None))
+    await swarm.aio_run_no_wait()
+    store = (await idle.client._host.open()).store
+    ids = [member.id for member in members]
+    await eventually(lambda: _are_offered(idle, ids), "all stand in the outbox")
+    await store.offered([(identifier, 1, f"run of {identifier}") for identifier in ids], 3.0)
+    for identifier in ids[78:]:
+        await store.command("HSET", store.keys.record(identifier), "sn", "1 1")
+    await store.command("ZADD", store.keys.outbox, *(value for identifier in ids for value in (0, identifier)))
+    asked: set[str] = set()
+    for _ in range(3):
+        answer = await store.sweep(drained=(), start_timeout=3.0, probes=True)
+        asked |= {entry[0].decode() for entry in answer.extra[2]}
+    assert set(ids[78:]) <= asked
+    assert 20 <= len(asked) <= 2 + 20 + 10
+
+
+async def _are_offered(stage: Stage, ids: list[str]) -> bool:
+    store = (await stage.client._host.open()).store
+    return None not in await store.command("ZMSCORE", store.keys.outbox, *ids)

@@ -9,7 +9,7 @@ from operator import itemgetter
 from typing import Any
 
 INFRASTRUCTURE = frozenset(
-    {"out", "runs", "workers", "tasks", "lo", "drafts", "beat", "gap", "ended", "queue", "stamp"}
+    {"out", "runs", "workers", "tasks", "lo", "drafts", "beat", "gap", "ended", "queue", "stamp", "ask"}
 )
 """Keys that stay: bounded, or emptied by what happens to the flows."""
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Coroutine, Sequence
+from dataclasses import replace
 from typing import Any
 
 from mageflow.backends.base import Backend, Submission, Verdict
@@ -42,19 +43,22 @@ class Dispatcher:
     async def dispatch(self, ready: Ready) -> None:
         """Submit the rows: one round trip to the task manager for each bulk.
 
-        Continue rows are worked off in the background, with all that they make ready.
+        Where there are continue rows, they are worked off in the background, and all that they make ready goes with the
+        rows.
         """
         self._hold(ready.rows)
-        await self._submit(ready)
         if ready.continues:
-            self.in_background(self._continue(ready.continues))
+            self.in_background(self._continue(ready))
+        else:
+            await self._submit(ready)
 
-    async def _continue(self, rows: Sequence[str]) -> None:
+    async def _continue(self, ready: Ready) -> None:
         """Work off continue rows, one round trip for each part; what is left when this fails, a sweeper does.
 
-        What becomes ready while the task manager takes the rows before it goes to it as one bulk.
+        Rows are submitted as a whole bulk, or what became ready while the task manager took the ones before: requests
+        are what costs it most.
         """
-        todo, ready = list(rows), Ready()
+        todo, bulk = list(ready.continues), self._backend.capabilities.bulk
         submitting: asyncio.Task[None] | None = None
         try:
             while todo:
@@ -62,9 +66,10 @@ class Dispatcher:
                 self._hold(more.rows)
                 ready = ready.with_rows_of(more)
                 todo.extend(more.continues)
-                free = submitting is None or submitting.done() or len(ready.rows) >= self._backend.capabilities.bulk
-                if ready.rows and free:
-                    submitting, ready = await self._submit_next(ready, submitting), Ready()
+                free = submitting is not None and submitting.done()
+                if len(ready.rows) >= bulk or (ready.rows and free):
+                    batch, ready = replace(ready, rows=ready.rows[:bulk]), replace(ready, rows=ready.rows[bulk:])
+                    submitting = await self._submit_next(batch, submitting)
             submitting = await self._submit_next(ready, submitting)
             await submitting
         except MageflowError as error:

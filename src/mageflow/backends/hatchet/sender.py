@@ -27,7 +27,8 @@ from mageflow.backends.hatchet.wire import MAX_PAYLOAD, NOTE, PATIENCE, WORKFLOW
 
 logger = logging.getLogger("mageflow.hatchet")
 
-BULK = 500
+BULK = 1000
+"""Runs in a request at the most: the engine's limit, as Hatchet's own client knows it."""
 _SHORT_PAUSE, _LONG_PAUSE = 0.005, 0.06
 _ALONE = 1.5
 """Up to so many runs a request, lately, they come one by one, as the steps of a chain do."""

@@ -23,7 +23,7 @@ Keys behind the prefix
                      task's next attempt, `<id>~w` for a walk
   g:<id>     set     members of a swarm that are held and gave their slot back
   h:<id>     list    what the mark of this node holds, or what waits for the slot that it gave back
-  stamp      string  counter of interrupts and cancels
+  stamp      string  counter of interrupts and cancels;   ask  string  up to when questions to the task manager are used up
   f:<id>     list    what is still to be looked through for callbacks that were fired below a canceled signature
   k:<id>     list    copies still to be made for a fired callback;   x:<id>  list  records still to be expired
   i:<id>     list    items of a map that wait: its last ones, their messages as JSON

@@ -11,12 +11,20 @@ for name in string.gmatch(ARGV[3], '[^\31]+') do drained[name] = true end
 local MINUTE = 60000
 
 local ASK_AFTER = 5000
+-- A question costs the task manager about as much as a run does: ten a second, twenty after a while without any.
+local ASK_EVERY, ASKS_SAVED = 100, 2000
 
 local function manager_run(id) return call('HGET', P .. 'b:' .. home(id), id .. ':i') end
 
--- The task manager is asked for this row; meanwhile no other sweeper looks at it.
+-- The task manager is asked for this row, or later where it was asked a lot; meanwhile no other sweeper looks at it. What
+-- a worker was seen to have, and not to have begun, is no part of a long queue.
 local function ask(id, r, run)
-  asks[#asks + 1] = { id, num(r, 'd'), run, r.tn or '', int(now - num(r, 'oa')) }
+  local age, saved = now - num(r, 'oa'), math.max(tonumber(call('GET', P .. 'ask') or 0), now - ASKS_SAVED)
+  if saved + ASK_EVERY > now and not r.sn then
+    return call('ZADD', P .. 'out', int(now + math.min(5 * MINUTE, math.max(ASK_AFTER, age / 2))), id)
+  end
+  call('SET', P .. 'ask', int(saved + ASK_EVERY), 'PX', ASK_AFTER)
+  asks[#asks + 1] = { id, num(r, 'd'), run, r.tn or '', int(age) }
   call('ZADD', P .. 'out', int(now + ASK_AFTER), id)
 end
 
