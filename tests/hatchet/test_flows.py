@@ -216,7 +216,8 @@ async def test_leaves_when_its_time_is_up(served: Served) -> None:
     with pytest.raises(FlowFailedError) as failure:
         await handle.result(4 * DEADLINE)  # an engine may take half a minute to retry what timed out
     assert failure.value.type == "TimeoutError"
-    assert served.notes.of("out of time") == ["started", "left"] * 2
+    # The next attempt may start before the thread of the last one looks.
+    assert sorted(served.notes.of("out of time")) == ["left", "left", "started", "started"]
 
 
 async def _is(handle: Any, status: Status) -> bool:
