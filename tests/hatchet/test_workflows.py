@@ -278,6 +278,7 @@ async def test_suspended_above(served: Served) -> None:
 async def test_mock_run_of_plain_functions(hatchet_environment: Address | None) -> None:
     """Hatchet's `mock_run` runs plain functions as it does without flows, those of workflows too."""
     client = make_client(MageflowConfig(namespace=f"mock{new_id()}".lower()))
+    await client.startup()
     workflow = client.workflow(name="steps", input_validator=Number)
 
     def half(message: Number, ctx: Context) -> dict[str, Any]:
@@ -287,6 +288,7 @@ async def test_mock_run_of_plain_functions(hatchet_environment: Address | None) 
     step = workflow.task()(half)
     assert alone.mock_run(Number(n=4), retry_count=1) == {"half": 2, "attempt": 2}
     assert step.mock_run(Number(n=6)) == {"half": 3, "attempt": 1}
+    await client.shutdown()  # the thread that they ran in ends with it
 
 
 def _dataclasses(client: Mageflow) -> None:
