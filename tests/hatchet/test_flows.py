@@ -211,12 +211,11 @@ async def test_leaves_when_canceled_at_hatchet(served: Served, *, raises: bool) 
 
 
 async def test_leaves_when_its_time_is_up(served: Served) -> None:
-    """What a task returns because it saw that its time is up is no outcome, and its attempts are counted."""
+    """What a task returns because it saw that its time is up is no outcome; another attempt may have started before."""
     handle = await (await served.client.asign("leave", name="out of time")).aio_run_no_wait()
     with pytest.raises(FlowFailedError) as failure:
         await handle.result(4 * DEADLINE)  # an engine may take half a minute to retry what timed out
     assert failure.value.type == "TimeoutError"
-    # The next attempt may start before the thread of the last one looks.
     assert sorted(served.notes.of("out of time")) == ["left", "left", "started", "started"]
 
 
