@@ -58,24 +58,25 @@ class Dispatcher:
         Rows are submitted as a whole bulk, or what became ready while the task manager took the ones before: requests
         are what costs it most.
         """
-        todo, bulk = list(ready.continues), self._backend.capabilities.bulk
+        todo, bulk, rest = list(ready.continues), self._backend.capabilities.bulk, Ready()
         submitting: asyncio.Task[None] | None = None
         try:
             while todo:
                 more = (await self._store.continue_(todo.pop())).ready
                 self._hold(more.rows)
-                ready = ready.with_rows_of(more)
                 todo.extend(more.continues)
+                room = max(0, bulk - len(ready.rows))
+                rest = replace(more, rows=more.rows[room:])
+                ready = ready.with_rows_of(replace(more, rows=more.rows[:room]))
                 free = submitting is not None and submitting.done()
                 if len(ready.rows) >= bulk or (ready.rows and free):
-                    batch, ready = replace(ready, rows=ready.rows[:bulk]), replace(ready, rows=ready.rows[bulk:])
-                    submitting = await self._submit_next(batch, submitting)
+                    submitting, ready = await self._submit_next(ready, submitting), rest
             submitting = await self._submit_next(ready, submitting)
             await submitting
         except MageflowError as error:
             logger.warning("%d continue rows are left to a sweeper: %s", len(todo) + 1, error)
         finally:
-            self._let_go(ready.rows)
+            self._let_go([*ready.rows, *rest.rows])
             if submitting is not None:
                 await asyncio.wait([submitting])
 
