@@ -57,6 +57,11 @@ local function offer(id)
   describe(id)
 end
 
+-- A row that was offered is looked at again: the longer it stands, the later, 5 minutes at the most.
+local function look_again(id, age, at_least)
+  call('ZADD', P .. 'out', int(now + math.min(300000, math.max(at_least, age / 2))), id)
+end
+
 local function row(id)
   local r = rec(id)
   local used = r.al and num(r, 'a') - num(r, 'al')

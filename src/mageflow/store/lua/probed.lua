@@ -24,11 +24,6 @@ local function again(id, r)
   end
 end
 
-local function leave(id, r)
-  local timeout, age = patience(ARGV[3]), now - num(r, 'oa')
-  call('ZADD', P .. 'out', int(now + math.min(5 * MINUTE, math.max(timeout, age / 2))), id)
-end
-
 -- Counted as the loss of a worker is. Should it arrive after all, it is told that its dispatch is stale.
 local function lose(id, r, problem)
   lost[#lost + 1] = { id, num(r, 'd'), call('HGET', P .. 'b:' .. home(id), id .. ':i') or '' }
@@ -70,7 +65,7 @@ for i = 4, #ARGV, 4 do
     elseif letter == 'x' then
       lose(id, r, ARGV[i + 3])
     else
-      leave(id, r)
+      look_again(id, now - num(r, 'oa'), patience(ARGV[3]))
     end
   end
 end

@@ -21,7 +21,7 @@ local function manager_run(id) return call('HGET', P .. 'b:' .. home(id), id .. 
 local function ask(id, r, run)
   local age, saved = now - num(r, 'oa'), math.max(tonumber(call('GET', P .. 'ask') or 0), now - ASKS_SAVED)
   if saved + ASK_EVERY > now and not r.sn then
-    return call('ZADD', P .. 'out', int(now + math.min(5 * MINUTE, math.max(ASK_AFTER, age / 2))), id)
+    return look_again(id, age, ASK_AFTER)
   end
   call('SET', P .. 'ask', int(saved + ASK_EVERY), 'PX', ASK_AFTER)
   asks[#asks + 1] = { id, num(r, 'd'), run, r.tn or '', int(age) }
