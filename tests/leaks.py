@@ -14,7 +14,8 @@ from typing import Any, cast
 
 import redis
 
-_BOUNDED = re.compile(r"out|runs|workers|tasks|lo|drafts|beat|gap|stamp|ask|ix:[a-z]|queue:.*")
+BOUNDED = re.compile(r"out|runs|workers|tasks|lo|drafts|beat|gap|stamp|ask|ix:[a-z]|queue:.*")
+"""Keys that a namespace needs: there is one of each, or one for each task."""
 _OF_A_SIGNATURE = re.compile(r"[sbmcwqolgkxniey]:(?P<id>[0-9A-Z]+(#[0-9]+)?)|r:(?P<map>[0-9A-Z]+):[0-9]+")
 _OF_A_DRAFT = re.compile(r"dr:(?P<id>[0-9A-Z]+)")
 
@@ -35,7 +36,7 @@ class Namespace:
 
     def _reason(self, name: str) -> str | None:
         """Return why a key without a time to live must not be there."""
-        if _BOUNDED.fullmatch(name):
+        if BOUNDED.fullmatch(name):
             return None
         if match := _OF_A_DRAFT.fullmatch(name):
             return None if match["id"] in self._members("drafts") else "no draft of that id expires"

@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tests.chaos.evidence import REPORT, Evidence, Execution
+from tests.chaos.evidence import REPORT, Evidence, Execution, Steering
 from tests.chaos.expected import Expectations
 from tests.chaos.flows import DURABLE, GRAPH, digest
 from tests.chaos.load import Node
+from tests.leaks import BOUNDED
 from tests.store.snapshot import ENDED
 from tests.store.waiting import why
 
@@ -20,7 +20,6 @@ _RECOVERY = 10.0
 """Seconds after which a killed worker's run must have begun again, where nothing else is wrong."""
 _BREAKING = 10.0
 """Seconds within which a process has ended whose task manager gives up because of an outage."""
-_STAYING = re.compile(r"out|runs|workers|tasks|lo|drafts|beat|gap|stamp|ask|ix:[a-z]|queue:.*")
 
 
 def audit(evidence: Evidence) -> list[str]:
@@ -185,7 +184,7 @@ class Audit:
             for first, second in itertools.pairwise(executions):
                 graph = self._tasks.get(identifier) == GRAPH and self._restartable(executions[0], second)
                 if first.attempt != second.attempt - 1 and not graph and not self._repeatable(first, second):
-                    calls = [call for call in self._evidence.steering if call.id in {*self._path(identifier)}]
+                    calls = [*self._calls(identifier)]
                     yield f"{first.name}: {identifier} ran again for no reason: {first}, {second}, steered {calls}"
             yield from self._cut_off(executions)
 
@@ -203,9 +202,7 @@ class Audit:
         touched = (first, second) if second.run < first.run else (first,)
         if any(freeze.touches(execution) for freeze in self._evidence.freezes for execution in touched):
             return True
-        if self._evicted(first):
-            return True
-        return self._steered(first.id, first.began, second.began, "interrupt")
+        return self._evicted(first) or self._steered(first.id, first.began, second.began, "interrupt")
 
     def _evicted(self, first: Execution) -> bool:
         """Whether a durable task waited where a worker left: Hatchet's client hands it to another, from its start."""
@@ -237,9 +234,13 @@ class Audit:
 
     def _steered(self, identifier: str, since: float, until: float, *verbs: str) -> bool:
         """Whether one of these calls reached a signature within a time, or as the run was accepted that began then."""
-        path = {*self._path(identifier)}
-        calls = (call for call in self._evidence.steering if call.verb in verbs and call.id in path)
+        calls = (call for call in self._calls(identifier) if call.verb in verbs)
         return any(call.ended >= since - REPORT and call.began <= until for call in calls)
+
+    def _calls(self, identifier: str) -> Iterator[Steering]:
+        """Yield the calls that steered a signature, or what is above it."""
+        path = {*self._path(identifier)}
+        return (call for call in self._evidence.steering if call.id in path)
 
     def _late_starts(self) -> Iterator[str]:
         """Check that nothing begins below what was canceled."""
@@ -335,7 +336,7 @@ class Audit:
         yield from (f"a run of {identifier} is still counted" for identifier in state.runs)
         yield from (f"slots are still held: {name} {held}" for name, held in state.sets.items() if name[:2] == "l:")
         for name in sorted({*state.hashes, *state.lists, *state.sets, *state.scores, *state.strings}):
-            if name not in state.expiring and not _STAYING.fullmatch(name) and not self._listed(name.split(":")[-1]):
+            if name not in state.expiring and not BOUNDED.fullmatch(name) and not self._listed(name.split(":")[-1]):
                 yield f"the key {name} would stay for ever"
         for identifier in self._names:
             if identifier in state.scores.get("ix:p", {}):

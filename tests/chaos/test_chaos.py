@@ -119,8 +119,7 @@ async def test_worker_that_ends_by_itself(tmp_path: Path) -> None:
 def engine_at_hand() -> Generator[Restarted]:
     """A real engine behind a proxy where the environment names one, else the engine for tests."""
     if os.environ.get("HATCHET_CLIENT_TOKEN"):
-        names = [name for name in os.environ if name.startswith("HATCHET_CLIENT_")]
-        with contextlib.closing(Proxy({name: os.environ[name] for name in names})) as proxy:
+        with contextlib.closing(Proxy(os.environ)) as proxy:
             yield proxy
         return
     with engine_process() as address:

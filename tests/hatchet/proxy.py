@@ -29,7 +29,8 @@ class Proxy:
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self._thread.start()
         self.start()
-        self.environment = {**environment, "HATCHET_CLIENT_HOST_PORT": f"127.0.0.1:{self._port}"}
+        self.environment = {"HATCHET_CLIENT_HOST_PORT": f"127.0.0.1:{self._port}"}
+        """What of that is another for who goes through it."""
 
     def start(self) -> None:
         """Take connections, on the same port as before."""

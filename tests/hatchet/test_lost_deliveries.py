@@ -21,7 +21,7 @@ from mageflow.store.store import Store
 from tests.eventually import eventually
 from tests.hatchet.process import Address
 from tests.hatchet.proxy import Proxy
-from tests.hatchet.subjects import in_thread, make_client, worker_thread
+from tests.hatchet.subjects import in_thread, make_client, serve, worker_thread
 from tests.hatchet.tasks import Notes, Number, register
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.servers, pytest.mark.asyncio(loop_scope="module")]
@@ -77,9 +77,8 @@ async def test_delivery_whose_code_never_begins(served: Served) -> None:
 
 async def test_canceled_while_the_engine_is_away(hatchet_environment: Address | None) -> None:
     """A run that Hatchet canceled is canceled where it ends as the engine cannot be asked; it does not run again."""
-    direct = {name: value for name, value in os.environ.items() if name.startswith("HATCHET_CLIENT_")}
     notes, loop, left = Notes(), asyncio.get_running_loop(), threading.Event()
-    with contextlib.closing(Proxy(direct)) as proxy, pytest.MonkeyPatch.context() as patch:
+    with contextlib.closing(Proxy(os.environ)) as proxy, pytest.MonkeyPatch.context() as patch:
         for name, value in proxy.environment.items():
             patch.setenv(name, value)
         client = make_client(MageflowConfig(namespace=f"away{new_id()}".lower()))
@@ -95,9 +94,7 @@ async def test_canceled_while_the_engine_is_away(hatchet_environment: Address | 
                 await asyncio.to_thread(left.wait, DEADLINE)
             return "lingered"
 
-        serving = worker_thread(client)
-        serving.__enter__()
-        try:
+        async with serve(client):
             signature = await client.asign("linger")
             handle = await signature.aio_run_no_wait()
             await eventually(lambda: notes.of("linger") == ["began"], "it runs", DEADLINE)
@@ -109,10 +106,6 @@ async def test_canceled_while_the_engine_is_away(hatchet_environment: Address | 
             with pytest.raises(FlowCanceledError):
                 await handle.result(DEADLINE)
             assert notes.of("linger") == ["began", "canceled"]
-        finally:
-            left.set()
-            await asyncio.to_thread(serving.__exit__, None, None, None)
-            await client.shutdown()
 
 
 async def _noted(store: Store, identifier: str) -> str:

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from mageflow import FlowHandle, Signature, Status, SwarmConfig
-from tests.eventually import eventually
 from tests.scenarios.support import Stage
 
 
@@ -105,9 +104,9 @@ async def test_questions_are_rationed(idle: Stage) -> None:
     members = [await idle.client.asign("double", n=n) for n in range(80)]
     swarm = await idle.client.aswarm(members, config=SwarmConfig(max_concurrency=None))
     await swarm.aio_run_no_wait()
-    store = (await idle.client._host.open()).store
-    ids = [member.id for member in members]
-    await eventually(lambda: _are_offered(idle, ids), "all stand in the outbox")
+    engine = await idle.client._host.open()
+    await engine.dispatcher.idle()
+    store, ids = engine.store, [member.id for member in members]
     await store.offered([(identifier, 1, f"run of {identifier}") for identifier in ids], 3.0)
     for identifier in ids[78:]:
         await store.command("HSET", store.keys.record(identifier), "sn", "1 1")
@@ -118,8 +117,3 @@ async def test_questions_are_rationed(idle: Stage) -> None:
         asked |= {entry[0].decode() for entry in answer.extra[2]}
     assert set(ids[78:]) <= asked
     assert 20 <= len(asked) <= 2 + 20 + 10
-
-
-async def _are_offered(stage: Stage, ids: list[str]) -> bool:
-    store = (await stage.client._host.open()).store
-    return None not in await store.command("ZMSCORE", store.keys.outbox, *ids)
